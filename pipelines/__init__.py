@@ -1,0 +1,1 @@
+"""Pipeline stages, one module each: `python -m pipelines.STAGE`."""

@@ -1,0 +1,62 @@
+"""Stage train: data/frames -> models/vtn, reports/train."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from vtn import experiment, runs
+from vtn.command import run_stage
+from vtn.data.corpus import Corpus
+from vtn.evaluation import plots
+from vtn.model import checkpoint
+from vtn.sections import Params
+from vtn.tracking import Tracker
+
+MODEL = Path("models/vtn")
+REPORT = Path("reports/train")
+WORK = Path("work/train")
+
+
+def train(params: Params) -> None:
+    """Train on data/frames; the best epoch's model goes to models/vtn."""
+    corpus = Corpus.open()
+    work = WORK / experiment.fit_key(params, corpus)
+    for other in WORK.glob("*"):  # left by a training of other params or data, which cannot go on
+        if other != work:
+            shutil.rmtree(other)
+    run = runs.begin(work, params, corpus, kind="train", name=experiment.title(params))
+    tracker = Tracker(params.tracking)
+
+    prepared = experiment.prepare(params, corpus)
+
+    def on_epoch(history: experiment.History) -> None:
+        runs.write_history(work, history)
+        tracker.sync(work)
+
+    history = experiment.fit(prepared, work=work, on_epoch=on_epoch)
+    card = checkpoint.describe(
+        prepared.model,
+        params.model,
+        clip=params.clip,
+        classes=corpus.classes,
+        decode=params.decode,
+        rate=params.evaluate.rate or params.clip.rate,
+        max_frames=params.evaluate.max_frames,
+        run=run["uid"],
+    )
+    checkpoint.save(MODEL, prepared.model, card)
+    runs.publish(work, REPORT)
+    plots.training_curves(
+        pd.DataFrame(history),
+        path=REPORT / "curves.png",
+        protocol=experiment.protocol(prepared),
+        videos=len(corpus.labelled("val")),
+        classes=len(corpus.classes),
+    )
+    tracker.sync(REPORT, model=MODEL)
+    shutil.rmtree(work)
+
+
+if __name__ == "__main__":
+    run_stage(train)

@@ -1,0 +1,1 @@
+"""Studies that map accuracy against speed."""

@@ -1,0 +1,129 @@
+"""A user's folder: layouts, names and refusals."""
+
+import unicodedata
+
+import pandas as pd
+import pytest
+
+from vtn.data.sources import prepare
+from vtn.data.sources.folder import list_folder
+from vtn.sections import DatasetConfig
+
+
+def put(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def annotate(folder, *rows):
+    (folder / "annotations.csv").write_text("\n".join(["video,label", *rows]) + "\n")
+
+
+def test_a_sub_folder_is_a_class_and_any_name_works(tmp_path):
+    names = [
+        "walk/-dash.mp4",
+        "walk/.clip one.MP4",
+        'walk/deep er/it\'s [1] ("x").webm',
+        f"walk/{unicodedata.normalize('NFD', 'é')}.gif",
+        f"walk/{unicodedata.normalize('NFC', 'é')}.gif",
+        "höhe/a,b;c.3gp",
+    ]
+    put(
+        tmp_path,
+        *names,
+        "walk/._clip.mp4",
+        "walk/.DS_Store",
+        "walk/notes.txt",
+        ".git/x.mp4",
+        "__MACOSX/y.mp4",
+    )
+    frame = list_folder(tmp_path)
+    assert sorted(frame["video"]) == sorted(names)
+    assert set(frame["label"]) == {"walk", "höhe"}
+
+
+def test_videos_and_splits_survive_the_way_to_a_checked_table(tmp_path):
+    put(tmp_path, *(f"{label}/{number}.mp4" for label in ("NA", "001") for number in range(10)))
+    frame = prepare(DatasetConfig(name="folder", folder=tmp_path), seed=0, workers=0)
+    assert set(frame["label"]) == {"NA", "001"}
+    assert frame["split"].value_counts().to_dict() == {"train": 14, "test": 3, "val": 3}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_annotations_file_in_the_folder_wins_over_sub_folders(tmp_path, suffix):
+    put(tmp_path, "walk/a.mp4", "b.bin")
+    rows = pd.DataFrame({"video": ["./walk/a.mp4", "b.bin", "gone.mp4"], "label": ["x", "y", "y"]})
+    if suffix == "csv":
+        rows.to_csv(tmp_path / "annotations.csv", index=False)
+    else:
+        rows.to_parquet(tmp_path / "annotations.parquet")
+    frame = list_folder(tmp_path)
+    assert list(frame["video"]) == ["walk/a.mp4", "b.bin", "gone.mp4"]
+    assert list(frame["label"]) == ["x", "y", "y"]
+
+
+def test_an_annotated_accent_is_found_however_the_disk_spells_it(tmp_path):
+    on_disk = unicodedata.normalize("NFD", "é.mp4")
+    put(tmp_path, on_disk)
+    annotate(tmp_path, "é.mp4,x")
+    assert list(list_folder(tmp_path)["video"]) == [on_disk]
+
+
+@pytest.mark.parametrize("name", ["/etc/a.mp4", "../a.mp4", "walk/../../a.mp4"])
+def test_a_path_out_of_the_folder_is_refused(tmp_path, name):
+    annotate(tmp_path, f"{name},x")
+    with pytest.raises(ValueError, match="leaves the folder; write paths relative"):
+        list_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((), "holds no videos; arrange either one sub-folder a class"),
+        (("README.md",), "holds no videos; arrange"),
+        (("a.mp4", "b.mp4"), r"holds 2 videos but no labels; .*annotations\.csv"),
+        (("walk/a.mp4", "b.mp4"), r"1 video\(s\) outside its class folders, for example 'b.mp4'"),
+        (("walk/a.mp4", "run/x.txt"), "run holds no video; add some or remove it"),
+        (("walk/a.mp4", "walk/b.mp4"), "one class only, 'walk'; add another"),
+    ],
+)
+def test_a_folder_without_labelled_videos_says_what_to_do(tmp_path, names, message):
+    put(tmp_path, *names)
+    with pytest.raises(ValueError, match=f"dataset.folder: .*{message}"):
+        list_folder(tmp_path)
+
+
+def test_missing_folder_and_files_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"dataset\.folder: .*nowhere is not a folder"):
+        list_folder(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"dataset\.annotations: .*list\.csv not found"):
+        list_folder(tmp_path, tmp_path / "list.csv")
+    annotate(tmp_path, "a.mp4,x", "b.mp4,y")
+    with pytest.raises(ValueError, match=r"holds none of the 2 videos .*'a\.mp4'"):
+        list_folder(tmp_path)
+    put(tmp_path, "annotations.parquet")
+    with pytest.raises(ValueError, match=r"holds annotations\.csv and annotations\.parquet; keep one"):
+        list_folder(tmp_path)
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    (tmp_path / "walk").mkdir()
+    try:
+        (tmp_path / "walk" / "caf\udce9.mp4").touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with pytest.raises(ValueError, match=r"caf\\xe9\.mp4' is not UTF-8; rename it"):
+        list_folder(tmp_path)
+
+
+def test_too_few_videos_for_a_holdout_name_the_share(tmp_path):
+    put(tmp_path, "walk/a.mp4", "run/b.mp4")
+    with pytest.raises(ValueError, match=r"dataset\.val_share: 0\.15 cannot be met"):
+        prepare(DatasetConfig(name="folder", folder=tmp_path), seed=0, workers=0)
+
+
+def test_real_annotations_keep_their_people_apart(shared):
+    frame = prepare(DatasetConfig(name="folder", folder=shared / "media/weizmann"), seed=0, workers=0)
+    assert frame["split"].value_counts()["test"] == 30
+    assert (frame.groupby("group")["split"].nunique() == 1).all()

@@ -1,0 +1,170 @@
+"""The `vtn` command. Imports of weight happen inside the verbs, so that help appears at once."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vtn.command import add_debug, add_params, explained
+
+if TYPE_CHECKING:
+    from vtn.predictor import Prediction
+
+MODEL = Path("models/vtn")
+RUNS = (Path("reports"), Path("sweeps/results"))
+
+PREDICT = """examples:
+  vtn predict clips/*.mp4
+  vtn predict --json --model models/vtn holiday.mov
+  vtn predict -- -name-with-a-dash.mp4"""
+DOCTOR = """examples:
+  vtn doctor
+  vtn doctor --json"""
+LOG_RUNS = """examples:
+  vtn log-runs
+  vtn log-runs reports/ablations
+  MLFLOW_TRACKING_URI=http://127.0.0.1:5000 vtn log-runs"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one verb; exit code 0 only where all that was asked succeeded."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.verb is None:
+        parser.print_help()
+        return
+    with explained(debug=options.debug):
+        succeeded: bool = options.run(options)
+    if not succeeded:
+        sys.exit(1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vtn", description="Video Transformer Network on your own videos.")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+
+    predict = _add(verbs, "predict", _predict, "name what happens in videos", PREDICT)
+    predict.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files")
+    predict.add_argument(
+        "--model", type=Path, default=MODEL, metavar="DIR", help="trained model (%(default)s)"
+    )
+    predict.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
+    predict.add_argument(
+        "--top", type=_positive, default=5, metavar="N", help="classes to show (%(default)s)"
+    )
+
+    doctor = _add(verbs, "doctor", _doctor, "look for what is wrong and how to mend it", DOCTOR)
+    doctor.add_argument("--json", action="store_true", help="print one JSON list instead of lines")
+    add_params(doctor)
+
+    log_runs = _add(verbs, "log-runs", _log_runs, "upload runs that MLflow lacks", LOG_RUNS)
+    places = " and ".join(map(str, RUNS))
+    log_runs.add_argument(
+        "directories", nargs="*", type=Path, metavar="DIR", help=f"where to look ({places})"
+    )
+    add_params(log_runs)
+    return parser
+
+
+def _add(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], bool],
+    summary: str,
+    examples: str,
+) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_debug(verb)
+    verb.set_defaults(run=run)
+    return verb
+
+
+def _predict(options: argparse.Namespace) -> bool:
+    """Answer for each video, or give the reason why not."""
+    from vtn.device import choose
+    from vtn.predictor import Predictor
+    from vtn.sections import MachineConfig
+
+    predictor = Predictor(options.model, choose(MachineConfig()))
+    answers = []
+    for video in options.videos:
+        try:
+            answers.append(_answer(video, predictor.predict(video), options.top))
+        except ValueError as error:
+            answers.append({"video": str(video), "error": str(error)})
+        if not options.json:
+            print(_lines(answers[-1]))
+    if options.json:
+        print(json.dumps(answers, indent=2, ensure_ascii=False))
+    return not any("error" in answer for answer in answers)
+
+
+def _answer(video: Path, found: "Prediction", top: int) -> dict[str, object]:
+    return {
+        "video": str(video),
+        "label": found.labels[0],
+        "probability": found.probabilities[0],
+        "top": found.top(top),
+        "frames": found.frames,
+        "seconds": round(found.seconds, 3),
+        "note": found.note,
+    }
+
+
+def _lines(answer: dict[str, object]) -> str:
+    """One video's part of the table."""
+    if "error" in answer:
+        return f"{answer['video']}\n  cannot be used: {answer['error']}"
+    note = f"; {answer['note']}" if answer["note"] else ""
+    top = answer["top"]
+    assert isinstance(top, dict)
+    width = max(map(len, top))
+    classes = [f"  {label:<{width}}  {probability:6.1%}" for label, probability in top.items()]
+    return "\n".join(
+        [f"{answer['video']} ({answer['frames']} frames of {answer['seconds']} s{note})", *classes]
+    )
+
+
+def _doctor(options: argparse.Namespace) -> bool:
+    """Print one line a finding."""
+    from dataclasses import asdict
+
+    from vtn import doctor
+
+    findings = []
+    for finding in doctor.examine(options.params, options.overrides):
+        findings.append(finding)
+        if not options.json:
+            print(finding, flush=True)
+    if options.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    return all(finding.state != "fail" for finding in findings)
+
+
+def _log_runs(options: argparse.Namespace) -> bool:
+    """Upload every run found."""
+    from vtn import config
+    from vtn.backlog import upload_all
+
+    tracking = config.load(options.params, options.overrides).tracking
+    return upload_all(options.directories or RUNS, tracking, model=MODEL)
+
+
+def _positive(text: str) -> int:
+    """A whole number above zero, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What every command shares: how params are given, and how an error reaches a person."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vtn import config
+
+
+@contextmanager
+def explained(*, debug: bool) -> Iterator[None]:
+    """Turn the errors a user can mend into their message and exit code 1; `debug` keeps the traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command goes on where this one stopped")
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        sys.exit(f"error: {error}\n(--debug or VTN_DEBUG=1 shows where)")
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+    """Add --debug, which the environment variable VTN_DEBUG also switches on."""
+    parser.add_argument(
+        "--debug", action="store_true", default=bool(os.environ.get("VTN_DEBUG")), help="show tracebacks"
+    )
+
+
+def add_params(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose and override params."""
+    parser.add_argument(
+        "--params", type=Path, default=config.PARAMS_FILE, help="the file to read (params.yaml)"
+    )
+    parser.add_argument(
+        "-S",
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override a dotted key, for example train.epochs=3; may be repeated",
+    )
+
+
+def run_stage(main: Callable[..., None], *arguments: str) -> None:
+    """Run one pipeline stage on params.yaml; `main`'s docstring is the help text.
+
+    `main` takes the params, then the text of each positional argument named in `arguments`.
+    """
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    for name in arguments:
+        parser.add_argument(name)
+    add_params(parser)
+    add_debug(parser)
+    options = parser.parse_args()
+    with explained(debug=options.debug):
+        params = config.load(options.params, options.overrides)
+        main(params, *(getattr(options, name) for name in arguments))

@@ -1,0 +1,1 @@
+"""Labelled videos: sources, annotations, decoding, the frame store, sampling and clips."""

@@ -1,0 +1,95 @@
+"""Backbone features of every stored frame, computed once and found again by content.
+
+A cache directory is named by the hash of what its numbers depend on: backbone weights,
+preprocessing and frame store. Each shard of it (`shard-000.npy`, (frames, D) float32) is renamed
+into place when whole, so that an interrupted computation goes on where it stopped.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from vtn.data.clips import Source, square_crop
+from vtn.data.sampling import Indices, Times
+
+Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""(M, C, H, W) uint8 frames 0-255 -> (M, D) features."""
+
+VIDEOS_PER_SHARD = 256
+FRAMES_PER_PASS = 256
+
+
+class FeatureStore:
+    """Reads like the frame store, but gives features (T, D) float32."""
+
+    def __init__(self, frames: Source, shards: Sequence[Path], videos: Sequence[str]) -> None:
+        self._frames = frames
+        self._shards = [np.load(path, mmap_mode="r") for path in shards]
+        self._where: dict[str, tuple[int, int]] = {}
+        for number, group in enumerate(_groups(videos)):
+            start = 0
+            for video in group:
+                self._where[video] = (number, start)
+                start += len(frames.times(video))
+
+    def times(self, video: str) -> Times:
+        """Seconds from the first frame; (F,)."""
+        return self._frames.times(video)
+
+    def read(self, video: str, indices: Sequence[int] | Indices) -> NDArray[np.generic]:
+        """Features of the frames at `indices`; (T, D) float32."""
+        shard, start = self._where[video]
+        return self._shards[shard][start + np.asarray(indices)]
+
+
+def cached_features(
+    frames: Source,
+    videos: Sequence[str],
+    encode: Encode,
+    *,
+    crop: int,
+    identity: Mapping[str, str],
+    directory: Path,
+) -> FeatureStore:
+    """The features of all frames of `videos`, read from `directory` or computed into it.
+
+    `identity` names, by hash, all that the features depend on besides `crop` and the videos.
+    """
+    described = json.dumps({"crop": crop, "videos": list(videos), **identity}, sort_keys=True)
+    cache = directory / hashlib.sha256(described.encode()).hexdigest()[:16]
+    cache.mkdir(parents=True, exist_ok=True)
+    groups = _groups(videos)
+    paths = [cache / f"shard-{number:03d}.npy" for number in range(len(groups))]
+    missing = [(path, group) for path, group in zip(paths, groups, strict=True) if not path.exists()]
+    if missing:
+        with tqdm(total=sum(len(group) for _, group in missing), desc="features", unit="video") as bar:
+            for path, group in missing:
+                features = [_encode_video(frames, video, encode, crop, bar) for video in group]
+                partial = path.with_suffix(".partial")
+                with partial.open("wb") as file:
+                    np.save(file, np.concatenate(features))
+                partial.replace(path)
+    return FeatureStore(frames, paths, videos)
+
+
+def _groups(videos: Sequence[str]) -> list[Sequence[str]]:
+    return [videos[start : start + VIDEOS_PER_SHARD] for start in range(0, len(videos), VIDEOS_PER_SHARD)]
+
+
+def _encode_video(
+    frames: Source, video: str, encode: Encode, crop: int, bar: "tqdm[Any]"
+) -> NDArray[np.float32]:
+    count = len(frames.times(video))
+    passes = []
+    for start in range(0, count, FRAMES_PER_PASS):
+        indices = np.arange(start, min(start + FRAMES_PER_PASS, count))
+        pixels = square_crop(frames.read(video, indices), crop=crop, at=0.5)
+        passes.append(encode(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))))  # (M, C, H, W)
+    bar.update()
+    return np.concatenate(passes)

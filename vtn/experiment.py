@@ -1,0 +1,305 @@
+"""One experiment: params -> data -> model -> fit -> evaluate -> measure -> one row of numbers.
+
+The train and evaluate stages, every ablation row and every sweep trial call these functions.
+"""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vtn import device, identity
+from vtn.data.clips import (
+    EpochSampler,
+    EvaluationClips,
+    Source,
+    TrainingClips,
+    View,
+    loader,
+    multi_views,
+    whole_video_views,
+)
+from vtn.data.corpus import Corpus
+from vtn.data.features import cached_features
+from vtn.evaluation import benchmark, metrics
+from vtn.evaluation.predict import Predictions, predict
+from vtn.model import backbone as backbones
+from vtn.model import checkpoint, vtn
+from vtn.model.backbone import Backbone
+from vtn.model.vtn import VTN
+from vtn.sections import Params
+from vtn.training.augmentation import preparation
+from vtn.training.loop import OnEpoch, Trainer
+
+FEATURES = Path("data/features")
+
+History = list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Params on a data set. `source` gives frames, or features where the backbone does not change."""
+
+    params: Params
+    corpus: Corpus
+    model: VTN
+    source: Source
+
+    @property
+    def backbone(self) -> Backbone:
+        """The model's backbone: an experiment always has one, cached features or not."""
+        assert self.model.backbone is not None
+        return self.model.backbone
+
+    @property
+    def on_features(self) -> bool:
+        """Whether cached features stand in for frames and backbone."""
+        return self.source is not self.corpus.store
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found: `numbers` as in metrics.json, and the probabilities behind them."""
+
+    numbers: dict[str, float | str]
+    predictions: Predictions
+
+
+def prepare(params: Params, corpus: Corpus, *, trained_backbone: Backbone | None = None) -> Experiment:
+    """Build the model and choose what it reads.
+
+    With `trained_backbone`, or a frozen backbone whose frames are not augmented, the backbone's
+    features of every frame are computed once and read from a cache from then on.
+    """
+    torch.manual_seed(params.seed)
+    if trained_backbone is not None:
+        trained_backbone.freeze()
+    backbone = trained_backbone or backbones.build(params.model.backbone, params.clip.crop)
+    model = vtn.build_on_features(
+        params.model, num_classes=len(corpus.classes), features=backbone.num_features, backbone=backbone
+    )
+    fixed = trained_backbone is not None or (params.model.backbone.frozen and not _augments(params))
+    source = _features(params, corpus, backbone) if fixed else corpus.store
+    return Experiment(params, corpus, model, source)
+
+
+def load_trained(params: Params, corpus: Corpus, directory: Path) -> Experiment:
+    """The model of a checkpoint on the data set; ValueError where their classes differ."""
+    model, card = checkpoint.load(directory)
+    checkpoint.check_classes(card, corpus.classes)
+    return Experiment(params, corpus, model, corpus.store)
+
+
+def title(params: Params) -> str:
+    """What a person calls a training: backbone, frames, depth and attention."""
+    temporal, clip = params.model.temporal, params.clip
+    attention = f"window {temporal.window}" if temporal.attention == "window" else temporal.attention
+    backbone = params.model.backbone.name + (" frozen" if params.model.backbone.frozen else "")
+    return f"{backbone}, {clip.frames} frames in {clip.seconds:g} s, {temporal.layers} layers, {attention}"
+
+
+def fit_key(params: Params, corpus: Corpus, *, trained_backbone: Backbone | None = None) -> str:
+    """A name for everything the trained weights depend on: recipe, data, code, given backbone."""
+    recipe = params.model_dump(mode="json", include={"clip", "model", "train", "seed"})
+    given = None if trained_backbone is None else trained_backbone.fingerprint()
+    validation = params.evaluate.model_dump(mode="json", include={"rate", "max_frames"})
+    return identity.content_key(
+        {
+            **recipe,
+            "validation": validation,
+            "data": corpus.fingerprint,
+            "code": identity.code_hash(),
+            "backbone": given,
+            "device": device.choose(params.machine).type,
+        }
+    )
+
+
+def fit(experiment: Experiment, *, work: Path, on_epoch: OnEpoch) -> History:
+    """Train the experiment's model; `work` keeps the state of an interrupted training.
+
+    The model ends with the weights of its best validation epoch. Returns one row an epoch.
+    """
+    params, corpus, model = experiment.params, experiment.corpus, experiment.model
+    work.mkdir(parents=True, exist_ok=True)
+    clips = TrainingClips(
+        experiment.source,
+        corpus.labelled("train"),
+        clip=params.clip,
+        augment=params.train.augment,
+        seed=params.seed,
+    )
+    batches = loader(
+        clips,
+        batch_size=params.train.batch_size,
+        workers=_workers(experiment),
+        sampler=EpochSampler(len(clips), seed=params.seed),
+    )
+    trainer = Trainer(model, batches, train=params.train, machine=params.machine, seed=params.seed, work=work)
+    views = _whole_videos(experiment, "val")
+
+    def validate(candidate: VTN) -> dict[str, float]:
+        found = _predict(experiment, candidate, views, "val")
+        numbers = _accuracy(found, corpus, "val")
+        return {"top1": numbers["top1"], "top5": numbers["top5"], "loss": numbers["nll"]}
+
+    prepare_frames = preparation(experiment.backbone.normalise, params.train.augment)
+    history = trainer.fit(prepare_frames, validate, on_epoch)
+    on_epoch(history)  # also when another row has trained the same model before
+    return history
+
+
+def evaluate(experiment: Experiment) -> Evaluation:
+    """Whole videos in one pass: accuracy with its coverage and protocol."""
+    params = experiment.params
+    split = params.evaluate.split
+    experiment.model.to(device.choose(params.machine))
+    views = _whole_videos(experiment, split, shuffle=params.evaluate.shuffle_frames)
+    predictions = _predict(experiment, experiment.model, views, split)
+    numbers = _accuracy(predictions, experiment.corpus, split)
+    return Evaluation({**numbers, "protocol": protocol(experiment)}, predictions)
+
+
+def evaluate_views(experiment: Experiment) -> Evaluation:
+    """The usual alternative: several short clips a video, their probabilities averaged."""
+    params, split = experiment.params, experiment.params.evaluate.split
+    experiment.model.to(device.choose(params.machine))
+    wanted = params.evaluate.views
+    views = multi_views(experiment.source, experiment.corpus.labelled(split), clip=params.clip, views=wanted)
+    predictions = _predict(experiment, experiment.model, views, split)
+    name = (
+        f"{params.clip.frames} frames x {wanted.clips * wanted.crops} views "
+        f"({wanted.clips} clips x {wanted.crops} crops) @ {params.clip.crop}/{params.decode.short_side}"
+    )
+    return Evaluation({**_accuracy(predictions, experiment.corpus, split), "protocol": name}, predictions)
+
+
+def measure(experiment: Experiment) -> dict[str, float]:
+    """Speed, memory and size of the whole model on whole videos of the split's median length."""
+    params = experiment.params
+    views = _whole_videos(experiment, params.evaluate.split)
+    return benchmark.measure(
+        experiment.model,
+        frames=int(statistics.median(len(view.frames) for view in views)),
+        crop=params.clip.crop,
+        device=device.choose(params.machine),
+        speed=params.evaluate.speed,
+        batch_size=params.evaluate.batch_size,
+    )
+
+
+def measure_views(experiment: Experiment) -> dict[str, float]:
+    """The cost of `evaluate_views` a video: all its clips and crops as one batch."""
+    params = experiment.params
+    views = params.evaluate.views.clips * params.evaluate.views.crops
+    speed = benchmark.measure(
+        experiment.model,
+        frames=params.clip.frames,
+        crop=params.clip.crop,
+        device=device.choose(params.machine),
+        speed=params.evaluate.speed,
+        batch_size=views,
+    )
+    return {"latency_ms_p50": 1000 * views / speed["clips_per_second"], "gmacs": views * speed["gmacs"]}
+
+
+def run(
+    params: Params, corpus: Corpus, *, work: Path, on_epoch: OnEpoch, trained_backbone: Backbone | None = None
+) -> dict[str, float | str]:
+    """Fit, evaluate and measure: the row of an ablation or the result of a trial."""
+    experiment = prepare(params, corpus, trained_backbone=trained_backbone)
+    history = fit(experiment, work=work, on_epoch=on_epoch)
+    return {
+        **evaluate(experiment).numbers,
+        **measure(experiment),
+        "train_seconds": sum(row["seconds"] for row in history),
+        "epochs": len(history),
+        "seed": params.seed,
+    }
+
+
+def protocol(experiment: Experiment) -> str:
+    """How accuracy was obtained, in one line."""
+    params = experiment.params
+    rate = params.evaluate.rate or params.clip.rate
+    parts = [
+        f"whole video, {rate:g} frames/s, at most {params.evaluate.max_frames} x 1 view "
+        f"@ {params.clip.crop}/{params.decode.short_side}"
+    ]
+    if params.evaluate.shuffle_frames:
+        parts.append("frames shuffled")
+    if experiment.on_features:
+        parts.append("temporal part trained on cached features of a fixed backbone")
+    return "; ".join(parts)
+
+
+def _whole_videos(experiment: Experiment, split: str, *, shuffle: bool = False) -> list[View]:
+    params = experiment.params
+    return whole_video_views(
+        experiment.source,
+        experiment.corpus.labelled(split),
+        rate=params.evaluate.rate or params.clip.rate,
+        max_frames=params.evaluate.max_frames,
+        shuffle_seed=params.seed if shuffle else None,
+    )
+
+
+def _predict(experiment: Experiment, model: VTN, views: list[View], split: str) -> Predictions:
+    params = experiment.params
+    clips = EvaluationClips(experiment.source, experiment.corpus.labelled(split), views, clip=params.clip)
+    return predict(
+        model,
+        clips,
+        prepare=preparation(experiment.backbone.normalise),
+        batch_size=params.evaluate.batch_size,
+        workers=_workers(experiment),
+        device=device.choose(params.machine),
+    )
+
+
+def _accuracy(predictions: Predictions, corpus: Corpus, split: str) -> dict[str, float]:
+    return metrics.classification(
+        predictions.probabilities, predictions.labels, annotated=len(corpus.annotated(split))
+    )
+
+
+def _features(params: Params, corpus: Corpus, backbone: Backbone) -> Source:
+    chosen = device.choose(params.machine)
+    backbone.to(chosen).eval()
+    normalise = preparation(backbone.normalise)
+
+    @torch.inference_mode()
+    def encode(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        pixels = torch.from_numpy(frames).to(chosen)  # (M, C, H, W)
+        features: NDArray[np.float32] = backbone(normalise(pixels)).float().cpu().numpy()
+        return features
+
+    videos = [video for split in ("train", "val", "test") for video in _usable(corpus, split)]
+    return cached_features(
+        corpus.store,
+        videos,
+        encode,
+        crop=params.clip.crop,
+        identity={"backbone": backbone.fingerprint(), "frames": corpus.store.fingerprint},
+        directory=FEATURES,
+    )
+
+
+def _usable(corpus: Corpus, split: str) -> list[str]:
+    rows = corpus.annotated(split)
+    return list(rows[rows["accepted"]]["video"])
+
+
+def _augments(params: Params) -> bool:
+    """Whether training changes pixels, so that features cannot stand in for frames."""
+    plain = type(params.train.augment)()
+    return params.train.augment != plain or params.clip.crop != params.decode.short_side
+
+
+def _workers(experiment: Experiment) -> int:
+    """Loader processes; reading cached features costs less than handing them over."""
+    return 0 if experiment.on_features else device.worker_count(experiment.params.machine)

@@ -1,0 +1,1 @@
+"""The Video Transformer Network: backbone, temporal encoder, head and checkpoints."""

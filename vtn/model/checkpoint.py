@@ -1,0 +1,160 @@
+"""A trained VTN on disk: model.safetensors and model.json, which together need nothing else."""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from vtn.model.vtn import VTN, build, parameter_count
+from vtn.sections import ClipConfig, DecodeConfig, ModelConfig, Section
+
+WEIGHTS = "model.safetensors"
+CARD = "model.json"
+
+
+class Card(Section):
+    """All that one must know to use the weights; `sha256` is theirs, filled in by `save`."""
+
+    format: Literal[1] = 1
+    model: ModelConfig
+    clip: ClipConfig
+    classes: tuple[str, ...]
+    decode: DecodeConfig
+    rate: float
+    max_frames: int
+    features: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    parameters: int
+    run: str | None = None
+    sha256: str = ""
+
+
+def describe(
+    model: VTN,
+    config: ModelConfig,
+    *,
+    clip: ClipConfig,
+    classes: Sequence[str],
+    decode: DecodeConfig,
+    rate: float,
+    max_frames: int,
+    run: str | None = None,
+) -> Card:
+    """The card of a model.
+
+    `decode` is how the frames of its training were stored; whole videos are read at `rate` frames a second,
+    at most `max_frames`; `run` is the uid of the training run.
+    """
+    assert model.backbone is not None, "a VTN on features is not saved"
+    return Card(
+        model=config,
+        clip=clip,
+        classes=tuple(classes),
+        decode=decode,
+        rate=rate,
+        max_frames=max_frames,
+        features=model.backbone.num_features,
+        mean=tuple(model.backbone.mean.flatten().tolist()),
+        std=tuple(model.backbone.std.flatten().tolist()),
+        parameters=parameter_count(model),
+        run=run,
+    )
+
+
+def save(directory: Path, model: VTN, card: Card) -> Card:
+    """Write the checkpoint aside, then put it in place of what was there; returns the card as written."""
+    assert len(card.classes) == model.head[-1].out_features, "the card's classes are not the model's"
+    partial = directory.with_name(f"{directory.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, partial / WEIGHTS)
+    card = card.model_copy(update={"sha256": _sha256(partial / WEIGHTS)})
+    (partial / CARD).write_text(card.model_dump_json(indent=2) + "\n")
+    _put_in_place(partial, directory)
+    return card
+
+
+def load(directory: Path, *, device: str | torch.device = "cpu") -> tuple[VTN, Card]:
+    """The model in evaluation mode and its card; reads nothing but the directory.
+
+    Raises ValueError where the directory is missing, holds something else, or was changed after saving.
+    """
+    card = read_card(directory)
+    weights = directory / WEIGHTS
+    if not weights.is_file() or _sha256(weights) != card.sha256:
+        raise ValueError(
+            f"{weights} is missing, cut short or not the file that {CARD} describes; run `dvc repro train` again"
+        )
+    # The weights are here: neither the network nor the backbone's first weights are asked again.
+    backbone = card.model.backbone.model_copy(update={"pretrained": False, "weights": None})
+    config = card.model.model_copy(update={"backbone": backbone})
+    model = build(config, num_classes=len(card.classes), crop=card.clip.crop)
+    try:
+        # Assigned rather than copied, so that every tensor keeps the precision it was saved in.
+        model.load_state_dict(load_file(weights), assign=True)
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{weights} does not fit {CARD}: {' '.join(str(error).split())}") from None
+    assert model.backbone is not None
+    model.backbone.set_normalisation(card.mean, card.std)
+    return model.to(device).eval(), card
+
+
+def read_card(directory: Path) -> Card:
+    """The card alone, without the weights; raises ValueError as `load` does."""
+    if not directory.is_dir():
+        raise ValueError(f"model {directory} not found: run `dvc repro train`")
+    path = directory / CARD
+    if not path.is_file():
+        raise ValueError(
+            f"{directory} is not a VTN checkpoint: it has no {CARD}; name a directory like models/vtn"
+        )
+    try:
+        return Card.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"]) or "the file"
+        raise ValueError(
+            f"{path} is not the card of a VTN checkpoint: {key}: {problem['msg'].lower()}; run `dvc repro train`"
+        ) from None
+
+
+def check_classes(card: Card, classes: Sequence[str]) -> None:
+    """Raise ValueError unless the checkpoint has just these classes, in this order."""
+    if list(card.classes) == list(classes):
+        return
+    gone = [name for name in card.classes if name not in classes]
+    new = [name for name in classes if name not in card.classes]
+    difference = f"only in the checkpoint {_some(gone)}; only in the data {_some(new)}"
+    if not gone and not new:
+        difference = f"the same in another order, {_some(card.classes)} in the checkpoint"
+    raise ValueError(
+        f"the checkpoint has {len(card.classes)} classes, the data {len(classes)}: {difference}; "
+        "use the annotations that it was trained with, or run `dvc repro train`"
+    )
+
+
+def _some(names: Sequence[str], limit: int = 5) -> str:
+    shown = ", ".join(names[:limit]) or "none"
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _put_in_place(partial: Path, directory: Path) -> None:
+    old = directory.with_name(f"{directory.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        directory.rename(old)
+    partial.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,103 @@
+"""The directory of a run: begun, filled epoch by epoch, whole when metrics.json is there."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vtn import experiment, identity
+from vtn.data.corpus import Corpus
+from vtn.device import choose
+from vtn.evaluation.benchmark import device_name
+from vtn.model.backbone import Backbone
+from vtn.records import HISTORY, METRICS
+from vtn.sections import Params
+
+
+def record(
+    directory: Path,
+    params: Params,
+    corpus: Corpus,
+    *,
+    fits: Path,
+    backbone: Backbone | None,
+    sync: Callable[[Path], object],
+    **facts: Any,
+) -> dict[str, Any]:
+    """Run one experiment as a row of a table or a trial of a sweep; returns its numbers.
+
+    A row that is whole is not run again, and rows that train alike share one training under
+    `fits`. `facts` go to `begin`; `sync` uploads the directory when the row is whole.
+    """
+    if (directory / METRICS).exists():
+        whole: dict[str, Any] = json.loads((directory / METRICS).read_text())
+        return whole
+    begin(directory, params, corpus, **facts)
+    numbers = experiment.run(
+        params,
+        corpus,
+        work=fits / experiment.fit_key(params, corpus, trained_backbone=backbone),
+        on_epoch=lambda history: write_history(directory, history),
+        trained_backbone=backbone,
+    )
+    write_metrics(directory, numbers)
+    sync(directory)
+    return numbers
+
+
+def begin(
+    directory: Path, params: Params, corpus: Corpus, *, kind: str, name: str, **more: Any
+) -> dict[str, Any]:
+    """The run.json of `directory`: the one that an interrupted run left, or a new one.
+
+    `more` are facts of this kind of run: parent (uid), study, trial, row.
+    """
+    if (directory / identity.RUN_FILE).exists():
+        return identity.read(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    described = identity.describe(
+        kind=kind,
+        name=name,
+        experiment=experiment_name(params),
+        params=params.model_dump(mode="json"),
+        data={"name": data_name(params), "fingerprint": corpus.fingerprint},
+        device=device_name(choose(params.machine)),
+    )
+    run = {**described, **more}
+    identity.write(directory, run)
+    return run
+
+
+def experiment_name(params: Params) -> str:
+    """The MLflow experiment: `tracking.experiment`, or the data set's name."""
+    return params.tracking.experiment or data_name(params)
+
+
+def data_name(params: Params) -> str:
+    """`motions`, or the name of the user's folder."""
+    dataset = params.dataset
+    return dataset.name if dataset.name != "folder" else dataset.folder.resolve().name
+
+
+def write_history(directory: Path, history: list[dict[str, float]]) -> None:
+    """Write history.csv, atomically."""
+    partial = directory / f"{HISTORY}.partial"
+    pd.DataFrame(history).to_csv(partial, index=False)
+    partial.replace(directory / HISTORY)
+
+
+def write_metrics(directory: Path, numbers: Mapping[str, Any]) -> None:
+    """Write metrics.json, atomically: whoever finds it finds a finished run."""
+    partial = directory / f"{METRICS}.partial"
+    partial.write_text(json.dumps(numbers, indent=2) + "\n")
+    partial.replace(directory / METRICS)
+
+
+def publish(work: Path, report: Path) -> None:
+    """Copy the run's record (not its training state) to the place where people look."""
+    report.mkdir(parents=True, exist_ok=True)
+    for name in (identity.RUN_FILE, HISTORY):
+        shutil.copy2(work / name, report / name)

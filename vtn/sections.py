@@ -1,0 +1,276 @@
+"""The sections of params.yaml as frozen types, and the rules that tie their keys together."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: immutable, and a stranger to unknown keys."""
+
+    # Not strict: PyYAML reads 1e-3 as a string, and lax mode turns it into a number.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class MotionsConfig(Section):
+    """How many clips the embedded data set draws, and how large (pixels a side)."""
+
+    train_clips: Positive = 1600
+    val_clips: Positive = 200
+    test_clips: Positive = 400
+    size: Annotated[int, Field(ge=32, multiple_of=2)] = 64
+
+
+class DatasetConfig(Section):
+    """Which labelled videos the pipeline works on."""
+
+    name: Literal["motions", "folder"] = "motions"
+    folder: Path = Path("videos")
+    annotations: Path | None = None
+    val_share: Share = 0.15
+    test_share: Share = 0.15
+    motions: MotionsConfig = MotionsConfig()
+
+    @property
+    def videos(self) -> Path:
+        """The directory that the `video` column of the annotations is relative to."""
+        return Path("data/videos") if self.name == "motions" else self.folder
+
+
+class DecodeConfig(Section):
+    """How videos become JPEG frames in the store."""
+
+    short_side: Annotated[int, Field(ge=16)] = 64
+    max_fps: Annotated[float, Field(gt=0)] | None = 25.0
+    quality: Annotated[int, Field(ge=1, le=100)] = 90
+    min_frames: Positive = 2
+    shards: Positive = 16
+    max_rejected: Share = 0.05
+
+
+class ClipConfig(Section):
+    """What the model sees of a video: `frames` frames spread over `seconds`, cut to `crop`."""
+
+    frames: Positive = 8
+    seconds: Seconds = 2.0
+    crop: Annotated[int, Field(ge=16)] = 64
+    position_rate: Annotated[float, Field(gt=0)] = 25.0
+
+    @property
+    def rate(self) -> float:
+        """Sampled frames per second of video."""
+        return self.frames / self.seconds
+
+
+class BackboneConfig(Section):
+    """A timm model that turns one frame into one feature vector."""
+
+    name: str = "test_resnet"
+    pretrained: bool = False
+    weights: Path | None = None
+    frozen: bool = False
+
+
+class TemporalConfig(Section):
+    """The Longformer-style encoder over frame features (VTN paper, section 3.2)."""
+
+    layers: Annotated[int, Field(ge=0)] = 3
+    heads: Positive = 4
+    width: Positive | None = None
+    feedforward: Positive = 256
+    attention: Literal["window", "full", "uniform"] = "window"
+    window: Positive | tuple[Positive, ...] = 32
+    position: Literal["learned", "sinusoidal", "none"] = "sinusoidal"
+    max_positions: Annotated[int, Field(ge=4)] = 288
+    dropout: Share = 0.1
+    attention_dropout: Share = 0.1
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """The two-sided attention window of each layer, in frames."""
+        return (self.window,) * self.layers if isinstance(self.window, int) else self.window
+
+
+class HeadConfig(Section):
+    """The MLP head: LayerNorm, Linear, GELU, Dropout, Linear."""
+
+    hidden: Positive = 96
+    dropout: Share = 0.5
+
+
+class ModelConfig(Section):
+    """Backbone, temporal encoder and head of one VTN."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    temporal: TemporalConfig = TemporalConfig()
+    head: HeadConfig = HeadConfig()
+
+
+class AugmentConfig(Section):
+    """Training-time changes of a clip, the same for all its frames.
+
+    The cropped region's side is `clip.crop` times a number in [min_scale, max_scale].
+    """
+
+    min_scale: Annotated[float, Field(ge=0.05)] = 1.0
+    max_scale: Annotated[float, Field(ge=0.05)] = 1.0
+    horizontal_flip: Annotated[float, Field(ge=0, le=1)] = 0.0
+    colour_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+    erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class TrainConfig(Section):
+    """The recipe: optimiser, schedule, regularisation and augmentation."""
+
+    epochs: Positive = 20
+    batch_size: Positive = 32
+    accumulate: Positive = 1
+    optimizer: str = "adamw"
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    backbone_rate_scale: Annotated[float, Field(gt=0)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    decay_epochs: tuple[Positive, ...] = ()
+    decay_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    warmup_epochs: Annotated[int, Field(ge=0)] = 1
+    label_smoothing: Share = 0.1
+    clip_grad: Annotated[float, Field(gt=0)] | None = 1.0
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    augment: AugmentConfig = AugmentConfig()
+
+
+class ViewsConfig(Section):
+    """Multi-view evaluation: `clips` along time times `crops` along the longer side."""
+
+    clips: Positive = 3
+    crops: Literal[1, 3] = 1
+
+
+class SpeedConfig(Section):
+    """How often the speed measurement runs the model."""
+
+    warmup: Positive = 3
+    repeats: Annotated[int, Field(ge=5)] = 30
+
+
+class EvaluateConfig(Section):
+    """The whole-video protocol: frames at `rate` a second (null: as in training)."""
+
+    split: Literal["val", "test"] = "test"
+    rate: Annotated[float, Field(gt=0)] | None = None
+    max_frames: Positive = 250
+    shuffle_frames: bool = False
+    batch_size: Positive = 16
+    views: ViewsConfig = ViewsConfig()
+    speed: SpeedConfig = SpeedConfig()
+
+
+class AblateConfig(Section):
+    """Which tables `ablate` fills, and how long each row trains on cached features."""
+
+    tables: tuple[str, ...] = ("depth", "position", "frames", "attention")
+    epochs: Positive = 12
+
+
+class TrackingConfig(Section):
+    """MLflow: on or off, and the experiment's name (null: the data set's)."""
+
+    enabled: bool = True
+    experiment: str | None = None
+
+
+class MachineConfig(Section):
+    """What this machine lends. No stage depends on it: results must not."""
+
+    device: Literal["auto", "cpu"] = "auto"
+    workers: Annotated[int, Field(ge=0)] | None = None
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 10.0
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    dataset: DatasetConfig = DatasetConfig()
+    decode: DecodeConfig = DecodeConfig()
+    clip: ClipConfig = ClipConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    ablate: AblateConfig = AblateConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    machine: MachineConfig = MachineConfig()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+def cross_field_problems(params: Params) -> Iterable[str]:
+    """Rules that no single key can break, each with the keys, the values and the remedy."""
+    clip, temporal, decode, train = params.clip, params.model.temporal, params.decode, params.train
+    if clip.crop > decode.short_side:
+        yield (
+            f"clip.crop: {clip.crop} pixels do not fit into decode.short_side: {decode.short_side}; "
+            "lower the crop or decode larger frames"
+        )
+    if decode.max_fps is not None and clip.rate > decode.max_fps:
+        yield (
+            f"clip.frames: {clip.frames} in clip.seconds: {clip.seconds} is {clip.rate:g} frames a second, "
+            f"but decode.max_fps: {decode.max_fps:g} keeps fewer; raise decode.max_fps or ask for fewer frames"
+        )
+    if temporal.width is not None and temporal.width % temporal.heads:
+        yield (
+            f"model.temporal.width: {temporal.width} is not a multiple of model.temporal.heads: {temporal.heads}"
+        )
+    if not isinstance(temporal.window, int) and len(temporal.window) != temporal.layers:
+        yield (
+            f"model.temporal.window: {len(temporal.window)} windows for model.temporal.layers: {temporal.layers}; "
+            "give one number, or one a layer"
+        )
+    if any(window % 2 for window in temporal.windows):
+        yield f"model.temporal.window: {temporal.window} must be even: half of it lies on each side of a frame"
+    if params.dataset.val_share + params.dataset.test_share >= 1:
+        yield (
+            f"dataset.val_share: {params.dataset.val_share} and dataset.test_share: "
+            f"{params.dataset.test_share} leave nothing to train on; their sum must stay below 1"
+        )
+    yield from _augment_problems(train.augment, clip, decode)
+    yield from _training_problems(train, params.model.backbone)
+
+
+def _augment_problems(augment: AugmentConfig, clip: ClipConfig, decode: DecodeConfig) -> Iterable[str]:
+    if augment.min_scale > augment.max_scale:
+        yield (
+            f"train.augment.min_scale: {augment.min_scale} is above train.augment.max_scale: {augment.max_scale}; "
+            "swap them"
+        )
+    if clip.crop * augment.max_scale > decode.short_side:
+        yield (
+            f"train.augment.max_scale: {augment.max_scale} times clip.crop: {clip.crop} does not fit into "
+            f"decode.short_side: {decode.short_side}; lower the scale or decode larger frames"
+        )
+
+
+def _training_problems(train: TrainConfig, backbone: BackboneConfig) -> Iterable[str]:
+    if train.schedule != "constant" and train.warmup_epochs >= train.epochs > 1:
+        yield (
+            f"train.warmup_epochs: {train.warmup_epochs} must stay below train.epochs: {train.epochs}; "
+            "shorten the warm-up"
+        )
+    if train.schedule == "step" and not train.decay_epochs:
+        yield "train.decay_epochs: empty, but train.schedule: step needs the epochs at which to decay"
+    if backbone.pretrained and backbone.weights is not None:
+        yield (
+            f"model.backbone.pretrained: true and model.backbone.weights: {backbone.weights} exclude each other; "
+            "set one of them"
+        )
+    if backbone.frozen and not backbone.pretrained and backbone.weights is None:
+        yield (
+            "model.backbone.frozen: true with random weights learns nothing; set model.backbone.pretrained: true "
+            "or model.backbone.weights"
+        )

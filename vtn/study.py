@@ -1,0 +1,98 @@
+"""One schema for ablation tables and sweeps: a base, then explicit rows or a space to search."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from vtn import config
+from vtn.sections import Params, Section
+
+
+class Row(Section):
+    """One row of a table: its name and what it changes, as dotted keys."""
+
+    name: str
+    set: dict[str, Any] = {}
+
+
+class Range(Section):
+    """A number to search between `low` and `high`, both included."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+Choices = Annotated[tuple[Any, ...], Field(min_length=1)]
+
+
+class Study(Section):
+    """A table (`rows`; the first is the base that others are compared with) or a sweep (`space`).
+
+    `features: trained` keeps the backbone of models/vtn and trains the temporal part on its cached
+    features; `features: none` trains every row end to end.
+    """
+
+    title: str
+    why: str
+    features: Literal["trained", "none"]
+    base: dict[str, Any] = {}
+    rows: tuple[Row, ...] = ()
+    space: dict[str, Range | Choices] = {}
+    trials: Annotated[int, Field(ge=1)] | None = None
+    objectives: dict[str, Literal["maximize", "minimize"]] = {}
+    report: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if bool(self.rows) == bool(self.space):
+            raise ValueError("give either rows (a table) or space (a sweep)")
+        if self.space and not self.objectives:
+            raise ValueError("a space needs objectives, for example {top1: maximize}")
+        if self.space and not self.is_grid and self.trials is None:
+            raise ValueError("a space with ranges needs trials, the number of points to try")
+        return self
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the space is a finite grid that is searched whole."""
+        return self.trials is None and all(isinstance(values, tuple) for values in self.space.values())
+
+
+def load(name: str, directory: Path) -> Study:
+    """Read `directory/name.yaml`; ValueError names the file and what is wrong with it."""
+    path = directory / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in directory.glob("*.yaml")))
+        raise ValueError(f"{path} not found; there are {known or 'none'}")
+    try:
+        return Study.model_validate(yaml.safe_load(path.read_text()))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, problem['loc'])) or 'the study'}: {problem['msg'].lower()}"
+            for problem in error.errors()
+        ]
+        raise ValueError(f"{path}: {'; '.join(problems)}") from None
+
+
+def row_params(params: Params, study: Study, changes: dict[str, Any], *, row: str) -> Params:
+    """The params of one row: `params`, then the study's base, then the row's own changes.
+
+    Raises ValueError that names the row, and for a study on trained features every key that would
+    change the backbone or what it sees.
+    """
+    overrides = {**study.base, **changes}
+    fixed = ("model.backbone", "clip.crop", "decode", "dataset", "train.augment")
+    if study.features == "trained" and (bad := [key for key in overrides if key.startswith(fixed)]):
+        raise ValueError(
+            f"row {row!r}: {', '.join(bad)} changes the backbone or its input, but features: trained keeps both; "
+            "set features: none"
+        )
+    try:
+        return config.with_overrides(params, overrides)
+    except ValueError as error:
+        raise ValueError(f"row {row!r}: {error}") from None

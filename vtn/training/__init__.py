@@ -1,0 +1,1 @@
+"""Training: augmentation, optimiser and schedule, the loop and how it resumes."""
