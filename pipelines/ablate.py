@@ -22,22 +22,27 @@ WORK = Path("work/ablate")
 def ablate(params: Params, table: str) -> None:
     """Fill one ablation table: train, evaluate and measure each row, and compare it with the first."""
     wanted = study.load(table, TABLES)
-    params = config.with_overrides(params, {"train.epochs": params.ablate.epochs})
+    recipe = params.ablate.model_dump(include={"epochs", "batch_size", "learning_rate"})
+    params = config.with_overrides(params, {f"train.{key}": value for key, value in recipe.items()})
     rows = [(row, study.row_params(params, wanted, row.set, row=row.name)) for row in wanted.rows]
     corpus = Corpus.open()
     trained, card = checkpoint.load(MODEL)
     backbone = trained.backbone if wanted.features == "trained" else None
-    work = WORK / f"{table}-{_key(params, wanted, corpus, card.sha256)}"
+    family = WORK / _key(params, corpus, card.sha256)
+    for other in WORK.glob("*"):  # of other params, data or weights: its rows cannot be taken up again
+        if other != family:
+            shutil.rmtree(other)
+    rows_directory = family / identity.content_key({table: wanted.model_dump(mode="json")})
     tracker = Tracker(params.tracking)
 
     results = []
     for number, (row, row_params) in enumerate(rows):
         print(f"{table} {number + 1}/{len(rows)}: {row.name}")
         numbers = runs.record(
-            work / "rows" / f"{number:02d}",
+            rows_directory / f"{number:02d}",
             row_params,
             corpus,
-            fits=work / "fits",
+            fits=family / "fits",
             backbone=backbone,
             sync=tracker.sync,
             kind="ablation",
@@ -47,17 +52,17 @@ def ablate(params: Params, table: str) -> None:
             row=row.name,
         )
         results.append({"row": row.name, **numbers})
-    _publish(pd.DataFrame(results), wanted, table, work)
+    _publish(pd.DataFrame(results), wanted, table, rows_directory)
 
 
-def _publish(results: pd.DataFrame, wanted: study.Study, table: str, work: Path) -> None:
+def _publish(results: pd.DataFrame, wanted: study.Study, table: str, rows_directory: Path) -> None:
     """Write the table, its picture and the rows' records; print the table."""
     results["delta_top1"] = results["top1"] - results["top1"].iloc[0]
     videos = results["videos"].iloc[0]
     results = results[["row", *wanted.report, "delta_top1", "seed", "protocol"]]
     records = REPORTS / table
     shutil.rmtree(records, ignore_errors=True)
-    shutil.copytree(work / "rows", records)
+    shutil.copytree(rows_directory, records)
     plots.accuracy_vs_speed(
         results.rename(columns={"row": "label"}),
         path=REPORTS / f"{table}.png",
@@ -66,21 +71,14 @@ def _publish(results: pd.DataFrame, wanted: study.Study, table: str, work: Path)
     )
     results.to_csv(REPORTS / f"{table}.csv", index=False)
     print(results.drop(columns=["protocol"]).to_string(index=False, float_format="{:.3f}".format))
-    shutil.rmtree(work)
+    shutil.rmtree(rows_directory)
 
 
-def _key(params: Params, wanted: study.Study, corpus: Corpus, weights: str) -> str:
-    """Rows of an interrupted table are taken up again only if all that they depend on is the same."""
-    facts = params.model_dump(mode="json", exclude={"machine", "tracking", "ablate", "decode", "dataset"})
-    return identity.content_key(
-        {
-            **facts,
-            "study": wanted.model_dump(mode="json"),
-            "data": corpus.fingerprint,
-            "weights": weights,
-            "code": identity.code_hash(),
-        }
-    )
+def _key(params: Params, corpus: Corpus, weights: str) -> str:
+    """Rows and trainings of an interrupted table count only where all that they depend on is the same."""
+    facts = params.model_dump(mode="json", include={"clip", "model", "train", "evaluate", "seed"})
+    code = identity.code_hash()
+    return identity.content_key({**facts, "data": corpus.fingerprint, "weights": weights, "code": code})
 
 
 if __name__ == "__main__":

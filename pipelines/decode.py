@@ -11,7 +11,7 @@ ANNOTATIONS = Path("data/annotations.csv")
 FRAMES = Path("data/frames")
 
 
-def main(params: Params) -> None:
+def decode(params: Params) -> None:
     """Decode every annotated video once into data/frames, keeping what is already there."""
     rows = pack(
         annotations.read(ANNOTATIONS),
@@ -25,4 +25,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(decode)

@@ -35,16 +35,7 @@ def train(params: Params) -> None:
         tracker.sync(work)
 
     history = experiment.fit(prepared, work=work, on_epoch=on_epoch)
-    card = checkpoint.describe(
-        prepared.model,
-        params.model,
-        clip=params.clip,
-        classes=corpus.classes,
-        decode=params.decode,
-        rate=params.evaluate.rate or params.clip.rate,
-        max_frames=params.evaluate.max_frames,
-        run=run["uid"],
-    )
+    card = checkpoint.describe(prepared.model, params, classes=corpus.classes, run=run["uid"])
     checkpoint.save(MODEL, prepared.model, card)
     runs.publish(work, REPORT)
     plots.training_curves(

@@ -8,7 +8,15 @@ import torch
 from vtn.data.sources.motions import encode
 from vtn.model import checkpoint, vtn
 from vtn.model.checkpoint import Card
-from vtn.sections import ClipConfig, DecodeConfig, HeadConfig, ModelConfig, TemporalConfig
+from vtn.sections import (
+    ClipConfig,
+    DecodeConfig,
+    EvaluateConfig,
+    HeadConfig,
+    ModelConfig,
+    Params,
+    TemporalConfig,
+)
 
 CLASSES = ("fall", "jump", "run", "sit", "walk", "wave")
 SIDE = 32
@@ -17,19 +25,16 @@ SIDE = 32
 def write_checkpoint(directory: Path, *, run: str | None = None, max_frames: int = 16) -> Card:
     """Random weights that are the same every time."""
     torch.manual_seed(0)
-    config = ModelConfig(
-        temporal=TemporalConfig(layers=1, feedforward=32, window=4), head=HeadConfig(hidden=16)
-    )
-    card = checkpoint.describe(
-        model := vtn.build(config, num_classes=len(CLASSES), crop=SIDE),
-        config,
+    params = Params(
+        model=ModelConfig(
+            temporal=TemporalConfig(layers=1, feedforward=32, window=4), head=HeadConfig(hidden=16)
+        ),
         clip=ClipConfig(frames=4, seconds=1.0, crop=SIDE),
-        classes=CLASSES,
         decode=DecodeConfig(short_side=SIDE),
-        rate=4.0,
-        max_frames=max_frames,
-        run=run,
+        evaluate=EvaluateConfig(max_frames=max_frames),
     )
+    model = vtn.build(params.model, num_classes=len(CLASSES), crop=SIDE)
+    card = checkpoint.describe(model, params, classes=CLASSES, run=run)
     return checkpoint.save(directory, model, card)
 
 

@@ -1,5 +1,6 @@
 """The shape of the project: import directions, stage dependencies, sizes and names."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -75,13 +76,22 @@ def stray_imports(root):
     ]
 
 
+def only_says_what_it_is(file):
+    """Whether a module holds a docstring and nothing else, as the packages' __init__.py do."""
+    return len(ast.parse(file.read_text(encoding="utf-8")).body) <= 1 and file.name == "__init__.py"
+
+
+# They report what a stage found, and cannot change it: an edit of theirs repeats no stage.
+REPORTERS = ("vtn/command.py", "vtn/records.py", "vtn/tracking.py", "vtn/tracking_store.py")
+
+
 def missing_dependencies(root):
     return [
         f"dvc.yaml: stage {stage.name} does not list {file} (imported by {importer}) in its deps"
         for stage in stage_graph.stages(root)
         for module in stage.modules
         for file, importer in reached(root, module_file(root, module)).items()
-        if not stage.covers(file)
+        if not stage.covers(file) and file not in REPORTERS and not only_says_what_it_is(root / file)
     ]
 
 

@@ -4,7 +4,6 @@ The train and evaluate stages, every ablation row and every sweep trial call the
 """
 
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 

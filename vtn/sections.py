@@ -87,6 +87,7 @@ class TemporalConfig(Section):
     attention: Literal["window", "full", "uniform"] = "window"
     window: Positive | tuple[Positive, ...] = 32
     position: Literal["learned", "sinusoidal", "none"] = "sinusoidal"
+    position_scale: Annotated[float, Field(gt=0)] = 1.0
     max_positions: Annotated[int, Field(ge=4)] = 288
     dropout: Share = 0.1
     attention_dropout: Share = 0.1
@@ -174,10 +175,12 @@ class EvaluateConfig(Section):
 
 
 class AblateConfig(Section):
-    """Which tables `ablate` fills, and how long each row trains on cached features."""
+    """Which tables `ablate` fills, and the recipe of their rows where it differs from `train`."""
 
     tables: tuple[str, ...] = ("depth", "position", "frames", "attention")
-    epochs: Positive = 12
+    epochs: Positive = 6
+    batch_size: Positive = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
 
 
 class TrackingConfig(Section):

@@ -6,7 +6,15 @@ import torch
 
 from vtn.model import checkpoint
 from vtn.model.vtn import build
-from vtn.sections import BackboneConfig, ClipConfig, DecodeConfig, HeadConfig, ModelConfig, TemporalConfig
+from vtn.sections import (
+    BackboneConfig,
+    ClipConfig,
+    DecodeConfig,
+    HeadConfig,
+    ModelConfig,
+    Params,
+    TemporalConfig,
+)
 
 CONFIG = ModelConfig(
     backbone=BackboneConfig(name="test_resnet"),
@@ -30,16 +38,8 @@ def saved(tmp_path, model):
     """A checkpoint whose backbone came from a weights file that is gone."""
     backbone = CONFIG.backbone.model_copy(update={"weights": Path("/gone/weights.pth")})
     config = CONFIG.model_copy(update={"backbone": backbone})
-    card = checkpoint.describe(
-        model,
-        config,
-        clip=CLIP,
-        classes=CLASSES,
-        decode=DecodeConfig(short_side=40),
-        rate=4.0,
-        max_frames=250,
-        run="r1",
-    )
+    params = Params(model=config, clip=CLIP, decode=DecodeConfig(short_side=40))
+    card = checkpoint.describe(model, params, classes=CLASSES, run="r1")
     checkpoint.save(tmp_path / "vtn", model, card)
     return tmp_path / "vtn"
 

@@ -45,7 +45,8 @@ class FeatureStore:
     def read(self, video: str, indices: Sequence[int] | Indices) -> NDArray[np.generic]:
         """Features of the frames at `indices`; (T, D) float32."""
         shard, start = self._where[video]
-        return self._shards[shard][start + np.asarray(indices)]
+        features: NDArray[np.generic] = self._shards[shard][start + np.asarray(indices)]
+        return features
 
 
 def cached_features(
@@ -68,7 +69,9 @@ def cached_features(
     paths = [cache / f"shard-{number:03d}.npy" for number in range(len(groups))]
     missing = [(path, group) for path, group in zip(paths, groups, strict=True) if not path.exists()]
     if missing:
-        with tqdm(total=sum(len(group) for _, group in missing), desc="features", unit="video") as bar:
+        with tqdm(
+            total=sum(len(group) for _, group in missing), desc="features", unit="video", disable=None
+        ) as bar:
             for path, group in missing:
                 features = [_encode_video(frames, video, encode, crop, bar) for video in group]
                 partial = path.with_suffix(".partial")

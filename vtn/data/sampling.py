@@ -37,7 +37,8 @@ def whole_video(times: Times, *, rate: float, max_frames: int) -> Indices:
 
 def position_ids(times: Times, *, rate: float) -> Indices:
     """Presentation times as integer positions, `rate` a second; (T,)."""
-    return np.rint(times * rate).astype(np.int64)
+    ids: Indices = np.rint(times * rate).astype(np.int64)
+    return ids
 
 
 def _duration(times: Times) -> float:
@@ -54,4 +55,5 @@ def _nearest(times: Times, targets: Times) -> Indices:
     if len(times) == 1:
         return np.zeros(1, dtype=np.int64)
     nearer = np.where(inside - times[before] <= times[after] - inside, before, after)
-    return np.unique(nearer)
+    unique: Indices = np.unique(nearer)
+    return unique

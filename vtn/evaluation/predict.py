@@ -41,7 +41,7 @@ def predict(
     labels: list[int] = []
     views: list[NDArray[np.float64]] = []
     batches = loader(clips, batch_size=batch_size, workers=workers)
-    for batch in tqdm(batches, desc="evaluate", unit="batch", leave=False):
+    for batch in tqdm(batches, desc="evaluate", unit="batch", leave=False, disable=None):
         on_device = batch.to(device)
         logits = model(prepare(on_device.inputs), on_device.positions, on_device.mask)  # (B, K)
         views.append(logits.double().softmax(dim=-1).cpu().numpy())

@@ -65,7 +65,7 @@ class Backbone(nn.Module):
         digest = hashlib.sha256()
         for name, tensor in {**self.state_dict(), "mean": self.mean, "std": self.std}.items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def forward(self, frames: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vtn.model.vtn import VTN, build, parameter_count
-from vtn.sections import ClipConfig, DecodeConfig, ModelConfig, Section
+from vtn.sections import ClipConfig, DecodeConfig, ModelConfig, Params, Section
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
@@ -36,30 +36,19 @@ class Card(Section):
     sha256: str = ""
 
 
-def describe(
-    model: VTN,
-    config: ModelConfig,
-    *,
-    clip: ClipConfig,
-    classes: Sequence[str],
-    decode: DecodeConfig,
-    rate: float,
-    max_frames: int,
-    run: str | None = None,
-) -> Card:
-    """The card of a model.
+def describe(model: VTN, params: Params, *, classes: Sequence[str], run: str | None = None) -> Card:
+    """The card of a model trained with `params`; `run` is the uid of the training run.
 
-    `decode` is how the frames of its training were stored; whole videos are read at `rate` frames a second,
-    at most `max_frames`; `run` is the uid of the training run.
+    Whole videos are to be read at `rate` frames a second, at most `max_frames`.
     """
     assert model.backbone is not None, "a VTN on features is not saved"
     return Card(
-        model=config,
-        clip=clip,
+        model=params.model,
+        clip=params.clip,
         classes=tuple(classes),
-        decode=decode,
-        rate=rate,
-        max_frames=max_frames,
+        decode=params.decode,
+        rate=params.evaluate.rate or params.clip.rate,
+        max_frames=params.evaluate.max_frames,
         features=model.backbone.num_features,
         mean=tuple(model.backbone.mean.flatten().tolist()),
         std=tuple(model.backbone.std.flatten().tolist()),

@@ -100,6 +100,8 @@ class Embeddings(nn.Module):
         # As in the release: the table's last row belongs to padding, the one before it to CLS.
         self.cls_position = config.max_positions - 2
         self.kind = config.position
+        # Waves much larger than the features drown them: training then stays at chance (docs/LOG.md).
+        self.scale = config.position_scale
         if self.kind == "learned":
             self.positions = nn.Embedding(config.max_positions, width)
         self.token_types = nn.Embedding(2, width)
@@ -114,7 +116,8 @@ class Embeddings(nn.Module):
             # Ids beyond the table wrap, as in the release; waves need no table and do not.
             hidden = hidden + self.positions(self._with_cls(positions % self.cls_position))
         elif self.kind == "sinusoidal":
-            hidden = hidden + sinusoids(self._with_cls(positions), tokens.shape[-1]).to(hidden.dtype)
+            waves = sinusoids(self._with_cls(positions), tokens.shape[-1])
+            hidden = hidden + self.scale * waves.to(hidden.dtype)
         embedded: Tensor = self.dropout(self.norm(hidden))
         return embedded
 

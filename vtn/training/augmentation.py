@@ -41,4 +41,5 @@ def _augmentation(augment: AugmentConfig) -> nn.Module | None:
         steps.append(K.RandomRotation(degrees, p=1.0))
     if probability := augment.erasing:
         steps.append(K.RandomErasing(scale=(0.02, 0.2), p=probability))
-    return K.VideoSequential(*steps, data_format="BTCHW", same_on_frame=True)
+    sequence: nn.Module = K.VideoSequential(*steps, data_format="BTCHW", same_on_frame=True)
+    return sequence

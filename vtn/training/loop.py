@@ -101,7 +101,9 @@ class Trainer:
         batches = self._accelerator.skip_first_batches(self._batches, progress.batch)
         title = f"epoch {progress.epoch + 1}/{self._train.epochs}"
         started = last_save = time.monotonic()
-        with tqdm(total=len(self._batches), initial=progress.batch, desc=title, unit="batch") as bar:
+        with tqdm(
+            total=len(self._batches), initial=progress.batch, desc=title, unit="batch", disable=None
+        ) as bar:
             for batch in batches:
                 loss = self._step(batch, progress, prepare)
                 progress.batch += 1

@@ -105,7 +105,7 @@ def _draw_all(clips: list[Clip], videos: Path, *, size: int, seed: int, workers:
         (videos / clip.split).mkdir(exist_ok=True)
     chunks = [clips[start : start + CHUNK] for start in range(0, len(clips), CHUNK)]
     processes = min(os.cpu_count() or 1 if workers is None else workers, len(chunks))
-    with tqdm(total=len(clips), desc="drawing clips", unit="clip", disable=not clips) as bar:
+    with tqdm(total=len(clips), desc="drawing clips", unit="clip", disable=None if clips else True) as bar:
         if processes <= 1:
             for chunk in chunks:
                 bar.update(_draw_chunk(chunk, videos, size, seed))

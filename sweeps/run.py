@@ -1,0 +1,122 @@
+"""Run a study of sweeps/studies: `python sweeps/run.py --study frames_vs_acc`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vtn import config, identity, runs, study
+from vtn.command import add_debug, add_params, explained
+from vtn.data.corpus import Corpus
+from vtn.evaluation import plots
+from vtn.model import checkpoint
+from vtn.sections import Params
+from vtn.tracking import Tracker
+
+STUDIES = Path("sweeps/studies")
+RESULTS = Path("sweeps/results")
+MODEL = Path("models/vtn")
+
+
+def sweep(params: Params, name: str) -> None:
+    """Run what is missing of a study, then print and draw it."""
+    from sweeps.search import Search
+
+    wanted = study.load(name, STUDIES)
+    corpus = Corpus.open()
+    backbone, weights = None, ""
+    if wanted.features == "trained":
+        trained, card = checkpoint.load(MODEL)
+        checkpoint.check_classes(card, corpus.classes)
+        backbone, weights = trained.backbone, card.sha256
+    directory = RESULTS / name / _key(params, wanted, corpus, weights)
+    search = Search(wanted, key=name, seed=params.seed, directory=directory)
+    if len(search.complete) >= search.wanted:
+        print(f"{name} is complete: {len(search.complete)} trials in {directory}")
+    else:
+        tracker = Tracker(params.tracking)
+        parent = runs.begin(directory, params, corpus, kind="study", name=name, study=name)
+        tracker.sync(directory)
+
+        def evaluate(number: int, changes: dict[str, Any]) -> dict[str, Any]:
+            title = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in changes.items())
+            print(f"trial {number}: {title}")
+            return runs.record(
+                directory / "trials" / f"{number:03d}",
+                study.row_params(params, wanted, changes, row=f"trial {number}"),
+                corpus,
+                fits=directory / "fits",
+                backbone=backbone,
+                sync=tracker.sync,
+                kind="trial",
+                name=f"{name}: {title}",
+                parent=parent["uid"],
+                study=name,
+                trial=number,
+            )
+
+        search.run(evaluate)
+        _report(search, wanted, directory)
+        tracker.sync(directory)
+    _show(directory, search)
+
+
+def _report(search: Any, wanted: study.Study, directory: Path) -> None:
+    """results.csv and pareto.png of the trials that are complete."""
+    best = {trial.number for trial in search.best()}
+    rows = [
+        {
+            "trial": trial.number,
+            **trial.params,
+            **{name: trial.user_attrs["numbers"][name] for name in wanted.report},
+            "best": trial.number in best,
+            "seed": trial.user_attrs["numbers"]["seed"],
+            "protocol": trial.user_attrs["numbers"]["protocol"],
+        }
+        for trial in search.complete
+    ]
+    table = pd.DataFrame(rows).sort_values([*wanted.space], kind="stable")
+    table.to_csv(directory / "results.csv", index=False)
+    labels = table[list(wanted.space)].astype(str).agg(", ".join, axis=1)
+    plots.accuracy_vs_speed(
+        table.assign(label=labels),
+        path=directory / "pareto.png",
+        protocol=f"{wanted.title} ({', '.join(wanted.space)})",
+        videos=int(search.complete[0].user_attrs["numbers"]["videos"]),
+    )
+
+
+def _show(directory: Path, search: Any) -> None:
+    table = pd.read_csv(directory / "results.csv")
+    print(table.drop(columns=["protocol", "seed"]).to_string(index=False, float_format="{:.3f}".format))
+    for trial in search.best():
+        settings = " ".join(f"-S {key}={value}" for key, value in trial.params.items())
+        print(f"best: trial {trial.number}: {settings}")
+    print(f"{directory}/results.csv, {directory}/pareto.png")
+
+
+def _key(params: Params, wanted: study.Study, corpus: Corpus, weights: str) -> str:
+    """Trials belong together only where params, study, data and given backbone are the same."""
+    facts = params.model_dump(mode="json", include={"clip", "model", "train", "evaluate", "seed"})
+    described = wanted.model_dump(mode="json")
+    return identity.content_key({**facts, "study": described, "data": corpus.fingerprint, "weights": weights})
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="A killed sweep goes on with the same command; several may work on one study at the same time.",
+    )
+    known = ", ".join(sorted(path.stem for path in STUDIES.glob("*.yaml")))
+    parser.add_argument("--study", required=True, metavar="NAME", help=f"one of {known}")
+    add_params(parser)
+    add_debug(parser)
+    options = parser.parse_args()
+    with explained(debug=options.debug):
+        sweep(config.load(options.params, options.overrides), options.study)
+
+
+if __name__ == "__main__":
+    main()
