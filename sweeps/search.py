@@ -63,17 +63,18 @@ class Search:
 
     def best(self) -> list[FrozenTrial]:
         """The trials that no other beats in every objective."""
-        return self._optuna.best_trials
+        best: list[FrozenTrial] = self._optuna.best_trials
+        return best
 
     def _claim(self) -> tuple[optuna.Trial, FileLock] | None:
         """The next trial with its lock, or None where the rest is done or in other hands."""
         with self._lock:
             self._requeue_dead()
-            waiting = bool(self._trials(TrialState.WAITING))
-            if not waiting and len(self._trials(TrialState.COMPLETE, TrialState.RUNNING)) >= self.wanted:
+            done = len(self._trials(TrialState.COMPLETE, TrialState.RUNNING))
+            # An empty queue ends a grid: a point that failed elsewhere is not replaced by one that is done.
+            if not self._trials(TrialState.WAITING) and (self._space.is_grid or done >= self.wanted):
                 return None
             # Seeded by its number, so that an interrupted search draws what an uninterrupted one draws.
-            done = len(self._trials(TrialState.COMPLETE, TrialState.RUNNING))
             self._optuna.sampler = optuna.samplers.TPESampler(seed=self._seed + done)
             trial = self._optuna.ask()
             for key, values in self._space.space.items():
@@ -106,7 +107,8 @@ class Search:
             yield dict(zip(keys, combination, strict=True))
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
-        return self._optuna.get_trials(deepcopy=False, states=states)
+        found: list[FrozenTrial] = self._optuna.get_trials(deepcopy=False, states=states)
+        return found
 
     def _trial_lock(self, number: int) -> FileLock:
         return FileLock(self._directory / f"trial-{number}.lock")
@@ -121,7 +123,7 @@ def _point(trial: FrozenTrial) -> dict[str, Any]:
 def _suggest(trial: optuna.Trial, key: str, values: Range | tuple[Any, ...]) -> None:
     if isinstance(values, tuple):
         trial.suggest_categorical(key, values)
-    elif values.low.is_integer() and values.high.is_integer() and not values.log:
-        trial.suggest_int(key, int(values.low), int(values.high))
+    elif isinstance(values.low, int) and isinstance(values.high, int):
+        trial.suggest_int(key, values.low, values.high, log=values.log)
     else:
         trial.suggest_float(key, values.low, values.high, log=values.log)

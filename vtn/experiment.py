@@ -277,20 +277,15 @@ def _features(params: Params, corpus: Corpus, backbone: Backbone) -> Source:
         features: NDArray[np.float32] = backbone(normalise(pixels)).float().cpu().numpy()
         return features
 
-    videos = [video for split in ("train", "val", "test") for video in _usable(corpus, split)]
+    manifest = corpus.store.manifest
     return cached_features(
         corpus.store,
-        videos,
+        sorted(manifest[manifest["accepted"]]["video"]),
         encode,
         crop=params.clip.crop,
         identity={"backbone": backbone.fingerprint(), "frames": corpus.store.fingerprint},
         directory=FEATURES,
     )
-
-
-def _usable(corpus: Corpus, split: str) -> list[str]:
-    rows = corpus.annotated(split)
-    return list(rows[rows["accepted"]]["video"])
 
 
 def _augments(params: Params) -> bool:

@@ -66,8 +66,9 @@ def read(directory: Path) -> dict[str, Any]:
 
 
 def _git() -> dict[str, Any]:
-    """Commit and dirty flag of the checkout, or null outside one."""
-    commit, changes = _git_output("rev-parse", "HEAD"), _git_output("status", "--porcelain")
+    """Commit and dirty flag of the checkout, or null outside one; DVC itself writes dvc.lock."""
+    commit = _git_output("rev-parse", "HEAD")
+    changes = _git_output("status", "--porcelain", "--", ":!dvc.lock")
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
 

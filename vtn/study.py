@@ -18,10 +18,10 @@ class Row(Section):
 
 
 class Range(Section):
-    """A number to search between `low` and `high`, both included."""
+    """A number to search between `low` and `high`, both included; whole where both are written as such."""
 
-    low: float
-    high: float
+    low: int | float
+    high: int | float
     log: bool = False
 
 

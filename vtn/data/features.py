@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -67,18 +68,24 @@ def cached_features(
     cache.mkdir(parents=True, exist_ok=True)
     groups = _groups(videos)
     paths = [cache / f"shard-{number:03d}.npy" for number in range(len(groups))]
-    missing = [(path, group) for path, group in zip(paths, groups, strict=True) if not path.exists()]
-    if missing:
-        with tqdm(
-            total=sum(len(group) for _, group in missing), desc="features", unit="video", disable=None
-        ) as bar:
-            for path, group in missing:
-                features = [_encode_video(frames, video, encode, crop, bar) for video in group]
-                partial = path.with_suffix(".partial")
-                with partial.open("wb") as file:
-                    np.save(file, np.concatenate(features))
-                partial.replace(path)
+    with FileLock(cache / "lock"):  # several workers of a sweep begin with the same features
+        missing = [(path, group) for path, group in zip(paths, groups, strict=True) if not path.exists()]
+        if missing:
+            _compute(frames, missing, encode, crop)
     return FeatureStore(frames, paths, videos)
+
+
+def _compute(
+    frames: Source, missing: Sequence[tuple[Path, Sequence[str]]], encode: Encode, crop: int
+) -> None:
+    total = sum(len(group) for _, group in missing)
+    with tqdm(total=total, desc="features", unit="video", disable=None) as bar:
+        for path, group in missing:
+            features = [_encode_video(frames, video, encode, crop, bar) for video in group]
+            partial = path.with_suffix(".partial")
+            with partial.open("wb") as file:
+                np.save(file, np.concatenate(features))
+            partial.replace(path)
 
 
 def _groups(videos: Sequence[str]) -> list[Sequence[str]]:

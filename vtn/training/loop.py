@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -36,7 +35,7 @@ class Progress:
     loss_sum: float = 0.0
     clips: int = 0
     seconds: float = 0.0
-    best: float = -math.inf
+    best: list[float] = field(default_factory=list)  # top-1 and minus loss, compared in this order
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -72,8 +71,8 @@ class Trainer:
     def fit(self, prepare: Prepare, validate: Validate, on_epoch: OnEpoch) -> list[dict[str, float]]:
         """Train to the last epoch, from the saved state if there is one.
 
-        Leaves the weights of the best epoch (validation top-1, the earliest of equals) in the model
-        and returns the history, one row an epoch.
+        Leaves the weights of the best epoch (validation top-1, then validation loss) in the model and
+        returns the history, one row an epoch.
         Raises ValueError that names the batch's videos when the loss is not finite.
         """
         progress = self._resume()
@@ -142,6 +141,8 @@ class Trainer:
         return value
 
     def _end_epoch(self, progress: Progress, validate: Validate) -> None:
+        # The state holds no learning rate: it may have been saved after the last batch of this epoch.
+        self._schedule.step_update((progress.epoch + 1) * self._per_epoch - 1)
         candidate = self._plain if self._average is None else self._average.module
         row = {
             "epoch": progress.epoch + 1,
@@ -152,19 +153,20 @@ class Trainer:
         }
         print("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
         progress.history.append(row)
-        if row["val_top1"] > progress.best:
-            progress.best = row["val_top1"]
+        if (reached := [row["val_top1"], -row["val_loss"]]) > progress.best:
+            progress.best = reached
             resume.save_tensors(self._best, candidate.state_dict(), {"epoch": progress.epoch + 1})
         progress.epoch, progress.batch = progress.epoch + 1, 0
         progress.loss_sum, progress.clips, progress.seconds = 0.0, 0, 0.0
         self._save(progress)
 
     def _save(self, progress: Progress) -> None:
-        facts: dict[str, Any] = asdict(progress)
-        if facts["best"] == -math.inf:  # JSON has no infinity
-            facts.pop("best")
         resume.save_state(
-            self._state, model=self._plain, average=self._average, optimizer=self._optimizer, progress=facts
+            self._state,
+            model=self._plain,
+            average=self._average,
+            optimizer=self._optimizer,
+            progress=asdict(progress),
         )
 
 

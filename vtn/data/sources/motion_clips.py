@@ -35,8 +35,7 @@ CLASSES = (*DRIFTS, "turn", *SWINGS)
 PACE_JITTER = 0.25
 SECONDS = (2.0, 3.2)
 FRAME_RATES = (12, 24)
-# Extent of the object as a share of the picture's side: large enough to show its angle at 64 pixels, small
-# enough not to touch its own copy across the edge.
+# Extent of the object as a share of the picture's side: the smallest still shows its angle at 48 pixels.
 EXTENT = (0.3, 0.6)
 
 # Outlines that show their angle and fill a circle of diameter 1 about the centre of their turning.
@@ -75,7 +74,7 @@ def states(label: str, times: NDArray[np.float64], rng: np.random.Generator) -> 
     low, high = moved.min(axis=0), moved.max(axis=0)
     placed = moved - low + start * (1 - (high - low))  # anywhere that the whole path fits
     placed[:, ANGLE] = (start[ANGLE] + moved[:, ANGLE]) % 1.0  # angles have no ends
-    return placed
+    return np.asarray(placed, np.float64)
 
 
 def draw_clip(label: str, rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], int]:
@@ -104,7 +103,7 @@ def _object(outline: NDArray[np.float64], state: NDArray[np.float64], size: int)
     down, across = np.ogrid[:size, :size]
     along = ((across - x) * cosine + (down - y) * sine) / extent  # -0.5 at the tail, 0.5 at the tip
     shade = np.clip(TAIL + (1 - TAIL) * (along + 0.5), TAIL, 1)
-    return (cover / 255 * shade).astype(np.float32)
+    return np.asarray(cover / 255 * shade, np.float32)
 
 
 @functools.cache

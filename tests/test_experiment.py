@@ -1,0 +1,130 @@
+"""One experiment on a tiny `motions`: training's number is evaluation's, and twice is the same."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from vtn import config, experiment, study
+from vtn.data import sources
+from vtn.data.corpus import Corpus
+from vtn.data.packing import pack
+from vtn.model import backbone as backbones
+from vtn.sections import Params
+
+REPOSITORY = Path(__file__).parent.parent
+TINY = {
+    "dataset.motions.train_clips": 18,
+    "dataset.motions.val_clips": 18,
+    "dataset.motions.test_clips": 9,
+    "dataset.motions.size": 32,
+    "decode.short_side": 32,
+    "decode.shards": 2,
+    "clip.crop": 32,
+    "clip.frames": 4,
+    "train.epochs": 2,
+    "train.warmup_epochs": 0,
+    "train.precision": "float32",
+    "evaluate.speed.warmup": 1,
+    "evaluate.speed.repeats": 5,
+    "machine.device": "cpu",
+    "machine.workers": 0,
+}
+
+
+def params(**changes) -> Params:
+    tiny = config.with_overrides(config.load(REPOSITORY / "params.yaml"), TINY)
+    return config.with_overrides(tiny, {key.replace("__", "."): value for key, value in changes.items()})
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("motions")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        annotations = sources.prepare(params().dataset, seed=0, workers=0)
+        videos = params().dataset.videos.resolve()
+    annotations = annotations.assign(group="") if "group" not in annotations else annotations
+    pack(annotations, videos, folder / "frames", decode=params().decode, workers=0)
+    return Corpus.open(folder / "frames")
+
+
+@pytest.fixture(autouse=True)
+def features_elsewhere(monkeypatch, tmp_path_factory):
+    monkeypatch.setattr(experiment, "FEATURES", tmp_path_factory.mktemp("features"))
+
+
+def silent(history):
+    """Tell nobody about an epoch."""
+
+
+def backbone():
+    torch.manual_seed(3)
+    return backbones.build(params().model.backbone, 32)
+
+
+@pytest.mark.parametrize("changes", [{}, {"train__ema_decay": 0.5}], ids=["plain", "average"])
+def test_evaluation_reproduces_the_validation_of_the_best_epoch(corpus, tmp_path, changes):
+    prepared = experiment.prepare(params(evaluate__split="val", **changes), corpus)
+    history = experiment.fit(prepared, work=tmp_path / "work", on_epoch=silent)
+    numbers = experiment.evaluate(prepared).numbers
+    best = max(history, key=lambda row: (row["val_top1"], -row["val_loss"]))
+    found = [numbers[name] for name in ("top1", "top5", "nll")]
+    assert found == [best[f"val_{name}"] for name in ("top1", "top5", "loss")]
+
+
+def test_an_experiment_repeated_elsewhere_gives_the_same_numbers(corpus, tmp_path):
+    histories, rows = [], []
+    for name in ("one", "other"):
+        rows.append(experiment.run(params(), corpus, work=tmp_path / name, on_epoch=histories.append))
+    for name in ("top1", "top5", "nll", "protocol", "epochs", "parameters"):
+        assert rows[0][name] == rows[1][name], name
+    one, other = (histories[place] for place in (0, -1))
+    assert [row["train_loss"] for row in one] == [row["train_loss"] for row in other]
+
+
+def test_a_row_has_every_number_that_the_tables_and_studies_report(corpus, tmp_path):
+    row = experiment.run(params(train__epochs=1), corpus, work=tmp_path, on_epoch=silent)
+    for path in [*REPOSITORY.glob("pipelines/ablations/*.yaml"), *REPOSITORY.glob("sweeps/studies/*.yaml")]:
+        wanted = study.load(path.stem, path.parent)
+        assert {*wanted.report, *wanted.objectives} <= set(row), path
+
+
+def test_a_row_on_trained_features_leaves_the_backbone_as_it_was(corpus, tmp_path):
+    given = backbone()
+    before = copy.deepcopy(given.state_dict())
+    prepared = experiment.prepare(params(), corpus, trained_backbone=given)
+    assert prepared.on_features
+    head = copy.deepcopy(prepared.model.head.state_dict())
+    experiment.fit(prepared, work=tmp_path, on_epoch=silent)
+    assert all(torch.equal(before[name], tensor) for name, tensor in given.state_dict().items())
+    assert any(
+        not torch.equal(head[name], tensor) for name, tensor in prepared.model.head.state_dict().items()
+    )
+    assert "cached features" in experiment.protocol(prepared)
+
+
+def test_cached_features_give_the_probabilities_of_frames(corpus):
+    cached = experiment.prepare(params(), corpus, trained_backbone=backbone())
+    direct = experiment.Experiment(cached.params, corpus, cached.model, corpus.store)
+    found, wanted = (experiment.evaluate(one).predictions.probabilities for one in (cached, direct))
+    assert found == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_frozen_backbone_reads_features_unless_frames_are_augmented(corpus, tmp_path):
+    weights = tmp_path / "weights.pth"
+    torch.save(backbone().network.state_dict(), weights)
+    frozen = {"model__backbone__weights": str(weights), "model__backbone__frozen": True}
+    assert experiment.prepare(params(**frozen), corpus).on_features
+    assert not experiment.prepare(params(**frozen, train__augment__horizontal_flip=0.5), corpus).on_features
+    assert not experiment.prepare(params(), corpus).on_features
+
+
+def test_the_key_of_a_training_changes_with_what_it_depends_on_and_nothing_else(corpus):
+    key = experiment.fit_key(params(), corpus)
+    for same in ({"machine__workers": 1}, {"evaluate__shuffle_frames": True}, {"ablate__epochs": 1}):
+        assert experiment.fit_key(params(**same), corpus) == key, same
+    for other in ({"seed": 1}, {"clip__frames": 2}, {"train__epochs": 3}, {"evaluate__max_frames": 7}):
+        assert experiment.fit_key(params(**other), corpus) != key, other
+    assert experiment.fit_key(params(), corpus, trained_backbone=backbone()) != key

@@ -1,0 +1,129 @@
+"""Tables and sweeps are checked when they are read, and those of the repository fit params.yaml."""
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vtn import config, study
+from vtn.sections import Params
+from vtn.study import Row, Study
+
+REPOSITORY = Path(__file__).parent.parent
+TABLES = sorted(REPOSITORY.glob("pipelines/ablations/*.yaml"))
+STUDIES = sorted(REPOSITORY.glob("sweeps/studies/*.yaml"))
+SWEEP = {
+    "title": "t",
+    "why": "w",
+    "features": "none",
+    "space": {"clip.frames": [2, 4]},
+    "objectives": {"top1": "maximize"},
+    "report": ["top1"],
+}
+TABLE = {
+    "title": "t",
+    "why": "w",
+    "features": "none",
+    "rows": [{"name": "base"}, {"name": "deep", "set": {"model.temporal.layers": 3}}],
+    "report": ["top1"],
+}
+
+
+def write(folder, tree):
+    (folder / "mine.yaml").write_text(tree if isinstance(tree, str) else yaml.safe_dump(tree))
+    return study.load("mine", folder)
+
+
+def ids(path):
+    return path.stem
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return config.load(REPOSITORY / "params.yaml")
+
+
+@pytest.mark.parametrize("path", TABLES, ids=ids)
+def test_every_row_of_the_tables_fits_the_params(path, params):
+    table = study.load(path.stem, path.parent)
+    assert len(table.rows) >= 2
+    names = [row.name for row in table.rows]
+    assert len(set(names)) == len(names)
+    for row in table.rows:
+        study.row_params(params, table, row.set, row=row.name)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=ids)
+def test_every_point_of_the_studies_fits_the_params(path, params):
+    sweep = study.load(path.stem, path.parent)
+    assert sweep.is_grid and set(sweep.objectives) <= set(sweep.report)
+    for point in product(*sweep.space.values()):
+        changes = dict(zip(sweep.space, point, strict=True))
+        study.row_params(params, sweep, changes, row=str(changes))
+
+
+def test_every_table_of_the_params_exists(params):
+    assert set(params.ablate.tables) == {path.stem for path in TABLES}
+
+
+def test_a_row_is_the_params_then_the_base_then_its_own_changes(params):
+    wanted = Study(**{**TABLE, "base": {"clip.frames": 4, "model.temporal.layers": 1}})
+    base, deep = (study.row_params(params, wanted, row.set, row=row.name) for row in wanted.rows)
+    assert (base.clip.frames, base.model.temporal.layers) == (4, 1)
+    assert (deep.clip.frames, deep.model.temporal.layers) == (4, 3)
+    assert deep.model.head == params.model.head
+
+
+@pytest.mark.parametrize(
+    "key", ["model.backbone.name", "clip.crop", "decode.quality", "dataset.name", "train.augment.erasing"]
+)
+def test_a_study_on_trained_features_may_not_touch_the_backbone_or_its_input(params, key):
+    wanted = Study(**{**TABLE, "features": "trained", "rows": (Row(name="bad", set={key: 1}),)})
+    with pytest.raises(ValueError, match=rf"row 'bad': {key} changes the backbone .* features: none"):
+        study.row_params(params, wanted, wanted.rows[0].set, row="bad")
+
+
+def test_a_row_that_does_not_fit_is_named_with_the_nearest_key(params):
+    wanted = Study(**TABLE)
+    with pytest.raises(ValueError, match=r"row 'odd': .*\n.*clip\.frame: unknown key; .*clip\.frames"):
+        study.row_params(params, wanted, {"clip.frame": 2}, row="odd")
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"space": {}}, "give either rows"),
+        ({"rows": [{"name": "r"}]}, "give either rows"),
+        ({"objectives": {}}, "a space needs objectives"),
+        ({"space": {"train.learning_rate": {"low": 0.1, "high": 1.0}}}, "ranges needs trials"),
+        ({"features": "some"}, "features: "),
+        ({"colour": 1}, "colour: extra inputs"),
+        ({"space": {"clip.frames": []}}, "space"),
+        ({"objectives": {"top1": "up"}}, r"objectives\.top1"),
+    ],
+)
+def test_a_wrong_study_is_refused_with_file_and_rule(tmp_path, change, rule):
+    with pytest.raises(ValueError, match=rf"mine\.yaml: .*{rule}"):
+        write(tmp_path, {**SWEEP, **change})
+
+
+def test_ranges_with_trials_are_a_search_and_lists_alone_a_grid(tmp_path):
+    space = {"train.learning_rate": {"low": 0.1, "high": 1.0}}
+    assert not write(tmp_path, {**SWEEP, "space": space, "trials": 3}).is_grid
+    assert write(tmp_path, SWEEP).is_grid
+    assert not write(tmp_path, {**SWEEP, "trials": 3}).is_grid
+
+
+def test_an_unknown_name_lists_the_known_ones(tmp_path):
+    with pytest.raises(ValueError, match=r"other\.yaml not found; there are none"):
+        study.load("other", tmp_path)
+    write(tmp_path, SWEEP)
+    with pytest.raises(ValueError, match=r"other\.yaml not found; there are mine"):
+        study.load("other", tmp_path)
+
+
+@pytest.mark.parametrize(("text", "rule"), [("a: [", "is not valid YAML"), ("- 1", "the study: ")])
+def test_a_file_that_is_no_study_is_refused(tmp_path, text, rule):
+    with pytest.raises(ValueError, match=rf"mine\.yaml.* {rule}"):
+        write(tmp_path, text)
