@@ -95,7 +95,7 @@ def test_a_row_on_trained_features_leaves_the_backbone_as_it_was(corpus, tmp_pat
     given = backbone()
     before = copy.deepcopy(given.state_dict())
     prepared = experiment.prepare(params(), corpus, trained_backbone=given)
-    assert prepared.on_features
+    assert prepared.on_features and given.frozen
     head = copy.deepcopy(prepared.model.head.state_dict())
     experiment.fit(prepared, work=tmp_path, on_epoch=silent)
     assert all(torch.equal(before[name], tensor) for name, tensor in given.state_dict().items())

@@ -1,4 +1,4 @@
-"""The embedded data set: clips of ten movements, drawn on this machine as H.264 files."""
+"""The embedded data set: clips of nine movements, drawn on this machine as H.264 files."""
 
 import io
 import json
