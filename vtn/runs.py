@@ -33,6 +33,7 @@ def record(
     `fits`. `facts` go to `begin`; `sync` uploads the directory when the row is whole.
     """
     if (directory / METRICS).exists():
+        sync(directory)  # perhaps killed before it was uploaded
         whole: dict[str, Any] = json.loads((directory / METRICS).read_text())
         return whole
     begin(directory, params, corpus, **facts)
