@@ -27,6 +27,7 @@ def ablate(params: Params, table: str) -> None:
     rows = [(row, study.row_params(params, wanted, row.set, row=row.name)) for row in wanted.rows]
     corpus = Corpus.open()
     trained, card = checkpoint.load(MODEL)
+    checkpoint.check_fits(card, params, classes=corpus.classes, data=corpus.fingerprint)
     backbone = trained.backbone if wanted.features == "trained" else None
     family = WORK / _key(params, corpus, card.sha256)
     for other in WORK.glob("*"):  # of other params, data or weights: its rows cannot be taken up again

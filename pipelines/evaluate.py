@@ -21,12 +21,14 @@ def evaluate(params: Params) -> None:
     """Evaluate models/vtn on whole videos and on several views; measure its speed."""
     corpus = Corpus.open()
     trained = experiment.load_trained(params, corpus, MODEL)
+    run = identity.read(TRAINED)
+    run["params"]["evaluate"] = params.evaluate.model_dump(mode="json")
     whole = experiment.evaluate(trained)
     views = experiment.evaluate_views(trained)
     speed, views_speed = experiment.measure(trained), experiment.measure_views(trained)
 
     REPORT.mkdir(parents=True, exist_ok=True)
-    identity.write(REPORT, identity.read(TRAINED))
+    identity.write(REPORT, run)
     _write_tables(whole.predictions, corpus, split=params.evaluate.split)
     costs = pd.DataFrame(
         [

@@ -21,6 +21,8 @@ WORK = Path("work/train")
 def train(params: Params) -> None:
     """Train on data/frames; the best epoch's model goes to models/vtn."""
     corpus = Corpus.open()
+    for split in ("train", "val", params.evaluate.split):
+        corpus.labelled(split)  # an empty split is told now, not after the training
     work = WORK / experiment.fit_key(params, corpus)
     for other in WORK.glob("*"):  # left by a training of other params or data, which cannot go on
         if other != work:
@@ -35,7 +37,9 @@ def train(params: Params) -> None:
         tracker.sync(work)
 
     history = experiment.fit(prepared, work=work, on_epoch=on_epoch)
-    card = checkpoint.describe(prepared.model, params, classes=corpus.classes, run=run["uid"])
+    card = checkpoint.describe(
+        prepared.model, params, classes=corpus.classes, run=run["uid"], data=corpus.fingerprint
+    )
     checkpoint.save(MODEL, prepared.model, card)
     runs.publish(work, REPORT)
     plots.training_curves(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from vtn import config, identity, runs, study
+from vtn import config, device, identity, runs, study
 from vtn.command import add_debug, add_params, explained
 from vtn.data.corpus import Corpus
 from vtn.evaluation import plots
@@ -28,7 +28,7 @@ def sweep(params: Params, name: str) -> None:
     backbone, weights = None, ""
     if wanted.features == "trained":
         trained, card = checkpoint.load(MODEL)
-        checkpoint.check_classes(card, corpus.classes)
+        checkpoint.check_fits(card, params, classes=corpus.classes, data=corpus.fingerprint)
         backbone, weights = trained.backbone, card.sha256
     directory = RESULTS / name / _key(params, wanted, corpus, weights)
     search = Search(wanted, key=name, seed=params.seed, directory=directory)
@@ -57,9 +57,10 @@ def sweep(params: Params, name: str) -> None:
             )
 
         search.run(evaluate)
+    if search.complete:
         _report(search, wanted, directory)
-        tracker.sync(directory)
-    _show(directory, search)
+        Tracker(params.tracking).sync(directory)
+        _show(directory, search)
 
 
 def _report(search: Any, wanted: study.Study, directory: Path) -> None:
@@ -97,10 +98,18 @@ def _show(directory: Path, search: Any) -> None:
 
 
 def _key(params: Params, wanted: study.Study, corpus: Corpus, weights: str) -> str:
-    """Trials belong together only where params, study, data and given backbone are the same."""
+    """Trials belong together only where all that their numbers depend on is the same."""
     facts = params.model_dump(mode="json", include={"clip", "model", "train", "evaluate", "seed"})
-    described = wanted.model_dump(mode="json")
-    return identity.content_key({**facts, "study": described, "data": corpus.fingerprint, "weights": weights})
+    return identity.content_key(
+        {
+            **facts,
+            "study": wanted.model_dump(mode="json"),
+            "data": corpus.fingerprint,
+            "weights": weights,
+            "code": identity.code_hash(),
+            "device": device.choose(params.machine).type,
+        }
+    )
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from vtn import config
 
 
@@ -17,7 +19,7 @@ def explained(*, debug: bool) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         sys.exit("interrupted: the same command goes on where this one stopped")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SafetensorError) as error:
         if debug:
             raise
         sys.exit(f"error: {error}\n(--debug or VTN_DEBUG=1 shows where)")

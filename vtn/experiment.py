@@ -87,9 +87,9 @@ def prepare(params: Params, corpus: Corpus, *, trained_backbone: Backbone | None
 
 
 def load_trained(params: Params, corpus: Corpus, directory: Path) -> Experiment:
-    """The model of a checkpoint on the data set; ValueError where their classes differ."""
+    """The model of a checkpoint on the data set; ValueError where it was trained on another."""
     model, card = checkpoint.load(directory)
-    checkpoint.check_classes(card, corpus.classes)
+    checkpoint.check_fits(card, params, classes=corpus.classes, data=corpus.fingerprint)
     return Experiment(params, corpus, model, corpus.store)
 
 
@@ -226,7 +226,7 @@ def protocol(experiment: Experiment) -> str:
     params = experiment.params
     rate = params.evaluate.rate or params.clip.rate
     parts = [
-        f"whole video, {rate:g} frames/s, at most {params.evaluate.max_frames} x 1 view "
+        f"{params.evaluate.split} split, whole video, {rate:g} frames/s, at most {params.evaluate.max_frames} x 1 view "
         f"@ {params.clip.crop}/{params.decode.short_side}"
     ]
     if params.evaluate.shuffle_frames:

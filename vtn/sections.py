@@ -242,6 +242,12 @@ def cross_field_problems(params: Params) -> Iterable[str]:
             f"dataset.val_share: {params.dataset.val_share} and dataset.test_share: "
             f"{params.dataset.test_share} leave nothing to train on; their sum must stay below 1"
         )
+    rate = params.evaluate.rate
+    if decode.max_fps is not None and rate is not None and rate > decode.max_fps:
+        yield (
+            f"evaluate.rate: {rate:g} frames a second, but decode.max_fps: {decode.max_fps:g} keeps fewer; "
+            "lower the one or raise the other"
+        )
     yield from _augment_problems(train.augment, clip, decode)
     yield from _training_problems(train, params.model.backbone)
 

@@ -11,6 +11,7 @@ CHANGES = {
     "plain": {},
     "accumulate": {"accumulate": 2},
     "average": {"ema_decay": 0.5},
+    "steps in the groups": {"optimizer": "lamb"},
     "momentum": {"optimizer": "sgd", "accumulate": 2, "ema_decay": 0.9},
 }
 

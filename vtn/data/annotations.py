@@ -52,7 +52,7 @@ def complete(frame: pd.DataFrame) -> pd.DataFrame:
         else pd.Series("", frame.index, dtype="str")
         for name in COLUMNS
     }
-    columns |= {name: columns[name].str.strip() for name in ("split", "group")}
+    columns |= {name: columns[name].str.strip() for name in ("label", "split", "group")}
     return pd.DataFrame(columns).reset_index(drop=True)
 
 
@@ -91,10 +91,20 @@ def check(frame: pd.DataFrame) -> None:
     for label in [label for label in labels if label not in known]:
         videos = frame["video"][frame["label"] == label]
         problems.append(f"label: {label!r} has no training video, only {_some(videos)}; move or add some")
+    problems += _parted_groups(frame)
     if problems:
         raise ValueError(
             "\n".join([f"annotations: {len(problems)} problem(s)", *(f"  {p}" for p in problems)])
         )
+
+
+def _parted_groups(frame: pd.DataFrame) -> list[str]:
+    """The problem of groups with videos in several splits, where there are any."""
+    counts = frame[frame["group"] != ""].groupby("group")["split"].nunique()
+    parted = pd.Series(counts[counts > 1].index)
+    return (
+        [f"group: {_some(parted)} lies in several splits; give its videos one split"] if len(parted) else []
+    )
 
 
 def assign_splits(frame: pd.DataFrame, *, val_share: float, test_share: float, seed: int) -> pd.DataFrame:

@@ -98,6 +98,7 @@ def build(config: BackboneConfig, crop: int) -> Backbone:
     network = _pretrained(config.name, crop) if config.pretrained else _create(config.name, crop)
     if config.weights is not None:
         _load_weights(network, config.weights)
+    _check_crop(network, config.name, crop)
     colours = resolve_model_data_config(network)
     return Backbone(
         network,
@@ -107,6 +108,19 @@ def build(config: BackboneConfig, crop: int) -> Backbone:
         std=colours["std"],
         frozen=config.frozen,
     )
+
+
+def _check_crop(network: Any, name: str, crop: int) -> None:
+    """Try one frame: what sizes a network takes is written nowhere."""
+    network.eval()  # a trial must not touch BatchNorm statistics
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, crop, crop))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"clip.crop: {crop} does not suit model.backbone.name: {name} ({_one_line(error)}); choose another size"
+        ) from None
+    network.train()
 
 
 def _create(name: str, crop: int, **options: Any) -> Any:

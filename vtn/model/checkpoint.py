@@ -33,11 +33,14 @@ class Card(Section):
     std: tuple[float, ...]
     parameters: int
     run: str | None = None
+    data: str | None = None
     sha256: str = ""
 
 
-def describe(model: VTN, params: Params, *, classes: Sequence[str], run: str | None = None) -> Card:
-    """The card of a model trained with `params`; `run` is the uid of the training run.
+def describe(
+    model: VTN, params: Params, *, classes: Sequence[str], run: str | None = None, data: str | None = None
+) -> Card:
+    """The card of a model trained with `params`; `run` is the run's uid, `data` its data's fingerprint.
 
     Whole videos are to be read at `rate` frames a second, at most `max_frames`.
     """
@@ -54,6 +57,7 @@ def describe(model: VTN, params: Params, *, classes: Sequence[str], run: str | N
         std=tuple(model.backbone.std.flatten().tolist()),
         parameters=parameter_count(model),
         run=run,
+        data=data,
     )
 
 
@@ -113,6 +117,25 @@ def read_card(directory: Path) -> Card:
         raise ValueError(
             f"{path} is not the card of a VTN checkpoint: {key}: {problem['msg'].lower()}; run `dvc repro train`"
         ) from None
+
+
+def check_fits(card: Card, params: Params, *, classes: Sequence[str], data: str) -> None:
+    """Raise ValueError unless the checkpoint was trained on this data, with this backbone and crop."""
+    check_classes(card, classes)
+    if card.data not in (None, data):
+        raise ValueError(
+            "models/vtn was trained on other videos, labels or splits than data/frames holds now; "
+            "run `dvc repro train`"
+        )
+    pairs = (
+        ("model.backbone", card.model.backbone, params.model.backbone),
+        ("clip.crop", card.clip.crop, params.clip.crop),
+    )
+    for key, trained, wanted in pairs:
+        if trained != wanted:
+            raise ValueError(
+                f"{key}: {wanted} now, but models/vtn was trained with {trained}; run `dvc repro train`"
+            )
 
 
 def check_classes(card: Card, classes: Sequence[str]) -> None:

@@ -53,7 +53,12 @@ def save_state(
                 tensors[f"optimizer.{index}.{name}"] = value
             else:
                 plain[f"{index}.{name}"] = value
-    save_tensors(path, tensors, {"optimizer": plain, "progress": progress})
+    # Some optimisers count their steps in the groups; what is no plain value there never changes.
+    groups = [
+        {name: value for name, value in group.items() if isinstance(value, int | float)}
+        for group in optimizer.param_groups
+    ]
+    save_tensors(path, tensors, {"optimizer": plain, "groups": groups, "progress": progress})
 
 
 def load_state(
@@ -68,7 +73,10 @@ def load_state(
     for name, value in (_under("optimizer.", tensors) | facts["optimizer"]).items():
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = value
-    groups = optimizer.state_dict()["param_groups"]
+    groups = [
+        {**group, **saved}
+        for group, saved in zip(optimizer.state_dict()["param_groups"], facts["groups"], strict=True)
+    ]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     progress: dict[str, Any] = facts["progress"]
     return progress
