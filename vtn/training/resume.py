@@ -53,11 +53,12 @@ def save_state(
                 tensors[f"optimizer.{index}.{name}"] = value
             else:
                 plain[f"{index}.{name}"] = value
-    # Some optimisers count their steps in the groups; what is no plain value there never changes.
-    groups = [
-        {name: value for name, value in group.items() if isinstance(value, int | float)}
-        for group in optimizer.param_groups
-    ]
+    # Some optimisers count their steps in the groups, as numbers or as tensors.
+    groups = []
+    for index, group in enumerate(optimizer.param_groups):
+        groups.append({name: value for name, value in group.items() if isinstance(value, int | float)})
+        counted = {name: value for name, value in group.items() if isinstance(value, Tensor)}
+        tensors |= {f"groups.{index}.{name}": value for name, value in counted.items()}
     save_tensors(path, tensors, {"optimizer": plain, "groups": groups, "progress": progress})
 
 
@@ -77,6 +78,9 @@ def load_state(
         {**group, **saved}
         for group, saved in zip(optimizer.state_dict()["param_groups"], facts["groups"], strict=True)
     ]
+    for name, value in _under("groups.", tensors).items():
+        index, _, key = name.partition(".")
+        groups[int(index)][key] = value
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     progress: dict[str, Any] = facts["progress"]
     return progress
