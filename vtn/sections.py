@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -69,9 +69,10 @@ class ClipConfig(Section):
 
 
 class BackboneConfig(Section):
-    """A timm model that turns one frame into one feature vector."""
+    """A timm model that turns one frame into one feature vector; `options` go to timm's constructor."""
 
     name: str = "test_resnet"
+    options: dict[str, Any] = {}
     pretrained: bool = False
     weights: Path | None = None
     frozen: bool = False
@@ -86,6 +87,7 @@ class TemporalConfig(Section):
     feedforward: Positive = 256
     attention: Literal["window", "full", "uniform"] = "window"
     window: Positive | tuple[Positive, ...] = 32
+    norm: Literal["post", "pre"] = "post"
     position: Literal["learned", "sinusoidal", "none"] = "sinusoidal"
     position_scale: Annotated[float, Field(gt=0)] = 1.0
     max_positions: Annotated[int, Field(ge=4)] = 288

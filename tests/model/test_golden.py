@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import load_file
 
-from vtn.model.backbone import Backbone
-from vtn.model.vtn import build_on_features
-from vtn.sections import HeadConfig, ModelConfig, TemporalConfig
+from vtn.model import band, segments
+from vtn.model.checkpoint import from_release
+from vtn.model.release import release_name
 
 CASES = (
     "n5_w6",
@@ -26,61 +26,23 @@ CASES = (
 TOLERANCE = 2e-5
 WHOLE_MODEL_GRADIENTS = 1e-4
 
-# Ours to the release's; what follows the longest of these beginnings is spelt alike.
-RELEASE_NAMES = {
-    "temporal.cls_token": "cls_token",
-    "temporal.embeddings.token_types": "temporal_encoder.embeddings.token_type_embeddings",
-    "temporal.embeddings.positions": "temporal_encoder.embeddings.position_embeddings",
-    "temporal.embeddings.norm": "temporal_encoder.embeddings.LayerNorm",
-    "head": "mlp_head",
-    "backbone.network": "backbone",
-}
-LAYER_NAMES = {
-    "attention": "attention.self",
-    "attention_output": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-    "intermediate": "intermediate.dense",
-    "output": "output.dense",
-    "output_norm": "output.LayerNorm",
-}
-
-
-def release_name(name: str) -> str:
-    if name.startswith("temporal.layers."):
-        _, _, layer, part, rest = name.split(".", 4)
-        return f"temporal_encoder.encoder.layer.{layer}.{LAYER_NAMES[part]}.{rest}"
-    start = next(start for start in RELEASE_NAMES if name.startswith(f"{start}.") or name == start)
-    return RELEASE_NAMES[start] + name.removeprefix(start)
-
 
 def read(folder, case):
     return json.loads((folder / f"{case}.json").read_text()), load_file(folder / f"{case}.safetensors")
 
 
 def model_of(sizes, tensors):
-    temporal = TemporalConfig(
-        layers=sizes["num_layers"],
-        heads=sizes["num_heads"],
-        feedforward=sizes["intermediate_size"],
-        window=tuple(sizes["attention_window"]),
-        position="learned",
-        max_positions=sizes["max_position_embeddings"],
+    """The model of a case through `from_release`."""
+    shape = {key: value for key, value in sizes["backbone"].items() if key != "type"}
+    vit = (
+        timm.models.VisionTransformer(**shape, num_classes=0) if sizes["backbone"]["type"] == "vit" else None
     )
-    backbone = None
-    if sizes["backbone"]["type"] == "vit":
-        shape = {key: value for key, value in sizes["backbone"].items() if key != "type"}
-        network = timm.models.VisionTransformer(**shape, num_classes=0)
-        backbone = Backbone(network, num_features=shape["embed_dim"], mean=[0.5] * 3, std=[0.5] * 3)
-    model = build_on_features(
-        ModelConfig(temporal=temporal, head=HeadConfig(hidden=sizes["mlp_dim"])),
-        num_classes=sizes["num_classes"],
-        features=sizes["hidden_dim"],
-        backbone=backbone,
+    state = {
+        name.removeprefix("state."): tensor for name, tensor in tensors.items() if name.startswith("state.")
+    }
+    return from_release(
+        state, num_heads=sizes["num_heads"], attention_window=sizes["attention_window"], backbone=vit
     )
-    state = {name: tensors[f"state.{release_name(name)}"] for name in model.state_dict()}
-    assert len(state) == sum(name.startswith("state.") for name in tensors)
-    model.load_state_dict(state)
-    return model.eval()
 
 
 def features_of(model, tensors):
@@ -95,6 +57,16 @@ def close(ours, theirs, tolerance=TOLERANCE):
     torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance)
 
 
+@pytest.fixture(params=["as it chooses", "blocks and segments"])
+def path(request, monkeypatch):
+    """Every case also through the paths of long clips: blocks from the first frame on, segments of three frames."""
+    if request.param == "blocks and segments":
+        monkeypatch.setattr(band, "DENSE_BLOCKS", 0)
+        monkeypatch.setattr(band, "BLOCK", 4)
+        monkeypatch.setattr(segments, "SEGMENT", 3)
+
+
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("case", CASES)
 def test_logits_and_gradients_are_the_release_s(shared, case):
     sizes, tensors = read(shared / "golden", case)
@@ -112,9 +84,28 @@ def test_logits_and_gradients_are_the_release_s(shared, case):
         close(gradient, tensors[f"grad.{release_name(name)}"], tolerance)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("case", CASES)
 @torch.no_grad()
-def test_hidden_states_and_attention_are_the_release_s(shared, case):
+def test_inference_gives_the_release_s_logits_hidden_states_and_attention(shared, case):
+    sizes, tensors = read(shared / "golden", case)
+    model = model_of(sizes, tensors)
+    features, positions = features_of(model, tensors), tensors["input.position_ids"]
+    clip, weights = model.temporal.encode(features, positions)
+
+    close(model.classify(clip), tensors["output.logits"])
+    for layer, ours in enumerate(weights):
+        close(ours, tensors[f"output.cls_attention.{layer}"])
+    hidden = model.temporal.embed(features, positions)
+    for layer, module in enumerate(model.temporal.stack):
+        close(hidden, tensors[f"output.hidden_states.{layer}"])
+        hidden = module(hidden).context
+    close(hidden, tensors["output.last_hidden_state"])
+
+
+@pytest.mark.parametrize("case", CASES)
+@torch.no_grad()
+def test_hidden_states_and_attention_of_the_plain_reference_are_the_release_s(shared, case):
     sizes, tensors = read(shared / "golden", case)
     model = model_of(sizes, tensors)
     trace = model.temporal.reference(features_of(model, tensors), tensors["input.position_ids"])

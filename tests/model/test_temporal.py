@@ -43,6 +43,43 @@ def test_forward_equals_the_plain_reference_in_values_and_gradients(attention, l
         torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("attention", ["window", "full", "uniform"])
+@pytest.mark.parametrize("norm", ["post", "pre"])
+@pytest.mark.parametrize("lengths", [None, (1200, 700), (512, 512)])
+@torch.no_grad()
+def test_a_long_clip_by_segments_equals_the_plain_reference(attention, norm, lengths):
+    frames = 1200 if lengths is None else max(lengths)
+    module = encoder(attention=attention, norm=norm, layers=2, window=10, position="learned")
+    features, positions = clips(frames)
+    mask = None if lengths is None else lengths_mask(frames, *lengths)
+    encoded = module.encode(features, positions, mask)
+    plain = module.reference(features, positions, mask)
+    torch.testing.assert_close(encoded.clip, plain.hidden[-1][:, 0], rtol=0, atol=1e-5)
+    for ours, theirs in zip(encoded.cls_weights, plain.cls_weights, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("attention", ["window", "full", "uniform"])
+def test_pre_norm_equals_its_plain_reference_in_values_and_gradients(attention):
+    module = encoder(attention=attention, norm="pre", layers=2)
+    features, positions = clips(9)
+    fast = module(features, positions)
+    plain = module.reference(features, positions).hidden[-1][:, 0]
+    torch.testing.assert_close(fast, plain, rtol=0, atol=5e-6)
+    for ours, theirs in zip(gradients(module, fast), gradients(module, plain), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
+
+
+@pytest.mark.slow
+def test_it_compiles_without_a_graph_break():
+    module = encoder(layers=2)
+    features, positions = clips(120)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(features, positions), module(features, positions))
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(features, positions), module(features, positions))
+
+
 @pytest.mark.parametrize("position", ["learned", "sinusoidal", "none"])
 @pytest.mark.parametrize("layers", [0, 2])
 def test_a_padded_clip_equals_the_shorter_clip_alone(position, layers):

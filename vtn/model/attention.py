@@ -1,7 +1,7 @@
 """Attention of the temporal encoder: a band for the frames, the whole clip for CLS.
 
-`Attention.forward` and `Attention.cls` are what the encoder runs; `Attention.reference` says the same in
-the plainest way, with every weight visible, and the tests hold them equal.
+`Attention.cls` and `Attention.frames` are what the encoder runs; `Attention.reference` says the same in the
+plainest way, with every weight visible, and the tests hold them equal.
 """
 
 from typing import Literal, NamedTuple
@@ -10,10 +10,19 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from vtn.model.band import allowed_keys, local_attention, with_cls
+
 Kind = Literal["window", "full", "uniform"]
 
 
 class Attended(NamedTuple):
+    """What tokens gather, and how CLS weighed them: before dropout, in float32."""
+
+    context: Tensor  # (B, T+1, D), of CLS alone (B, 1, D)
+    cls_weights: Tensor  # (B, N, T+1)
+
+
+class Reference(NamedTuple):
     """What the plain reference computes; the weights are those before dropout."""
 
     context: Tensor  # (B, T+1, D)
@@ -44,34 +53,41 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width)
         self.value_global = nn.Linear(width, width)
 
-    def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Attended:
         """Attend for every token: hidden (B, T+1, D), CLS first; mask (B, T), True where a frame is real."""
+        cls = self.cls(hidden, mask)
+        return Attended(torch.cat([cls.context, self.frames(hidden, mask)], dim=1), cls.cls_weights)
+
+    def frames(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend for the frames alone, (B, T, D)."""
         query, key = self._local(hidden)
-        frames = F.scaled_dot_product_attention(
+        frames = local_attention(
             query,
             key,
             self._split(self.value(hidden)),
-            attn_mask=allowed_keys(hidden.shape[1] - 1, self.reach, mask, device=hidden.device),
-            dropout_p=self.dropout if self.training else 0.0,
+            reach=self.reach,
+            mask=mask,
+            dropout=self.dropout if self.training else 0.0,
         )  # (B, N, T, D/N)
-        return torch.cat([self.cls(hidden, mask), self._join(frames)], dim=1)
+        return self._join(frames)
 
-    def cls(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attend for CLS alone, (B, 1, D).
+    def cls(self, hidden: Tensor, mask: Tensor | None = None) -> Attended:
+        """Attend for CLS alone.
 
         CLS is one query, so its query is carried through the key projection and its weighted mean of the
         tokens through the value projection: neither projection touches every frame.
         """
-        allowed = None if mask is None else _with_cls(mask)[:, None]  # (B, 1, T+1)
-        weights = self._drop(_softmax(self._cls_scores(hidden), allowed).to(hidden.dtype))
-        pooled = weights @ hidden  # (B, N, D)
+        allowed = None if mask is None else with_cls(mask)[:, None]  # (B, 1, T+1)
+        weights = _softmax(self._cls_scores(hidden), allowed)
+        dropped = self._drop(weights.to(hidden.dtype))
+        pooled = dropped @ hidden  # (B, N, D)
         weight, bias = self._by_head(self.value_global)
         context = torch.einsum("bne,nde->bnd", pooled, weight)  # (B, N, D/N)
         # With dropout the weights no longer sum to one, so the bias counts as often as they do.
-        context = context + bias * weights.sum(-1, keepdim=True)
-        return context.flatten(1)[:, None]
+        context = context + bias * dropped.sum(-1, keepdim=True)
+        return Attended(context.flatten(1)[:, None], weights)
 
-    def reference(self, hidden: Tensor, mask: Tensor | None = None) -> Attended:
+    def reference(self, hidden: Tensor, mask: Tensor | None = None) -> Reference:
         """The same as `forward`, written as the definition reads: all projections, all weights."""
         query, key = self._local(hidden)
         allowed = allowed_keys(hidden.shape[1] - 1, self.reach, mask, device=hidden.device)
@@ -84,10 +100,10 @@ class Attention(nn.Module):
             query = self._split(self.query_global(hidden[:, :1]))  # (B, N, 1, D/N)
             key = self._split(self.key_global(hidden))  # (B, N, T+1, D/N)
             scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-        cls_weights = _softmax(scores, None if mask is None else _with_cls(mask)[:, None, None])
+        cls_weights = _softmax(scores, None if mask is None else with_cls(mask)[:, None, None])
         cls = self._drop(cls_weights) @ self._split(self.value_global(hidden)).float()
         context = self._join(torch.cat([cls, frames], dim=2)).to(hidden.dtype)
-        return Attended(context, cls_weights[:, :, 0], frame_weights)
+        return Reference(context, cls_weights[:, :, 0], frame_weights)
 
     def _local(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Queries of the frames (B, N, T, D/N) and keys of all tokens (B, N, T+1, D/N)."""
@@ -123,29 +139,6 @@ class Attention(nn.Module):
 
     def _drop(self, weights: Tensor) -> Tensor:
         return F.dropout(weights, self.dropout, self.training)
-
-
-def allowed_keys(
-    frames: int, reach: int | None, mask: Tensor | None, *, device: torch.device
-) -> Tensor | None:
-    """Which keys each frame may see: bool (1 or B, 1, T, T+1), or None where nothing is forbidden.
-
-    Distance counts places in the clip. CLS is always allowed, so no row is ever empty.
-    """
-    allowed = None
-    if reach is not None and reach < frames - 1:
-        place = torch.arange(frames, device=device)
-        near = (place[:, None] - place[None]).abs() <= reach  # (T, T)
-        allowed = F.pad(near, (1, 0), value=True)[None, None]
-    if mask is None:
-        return allowed
-    real = _with_cls(mask)[:, None, None]  # (B, 1, 1, T+1)
-    return real.expand(-1, -1, frames, -1) if allowed is None else real & allowed
-
-
-def _with_cls(mask: Tensor) -> Tensor:
-    """(B, T) -> (B, T+1): CLS is always real."""
-    return F.pad(mask, (1, 0), value=True)
 
 
 def _softmax(scores: Tensor, allowed: Tensor | None) -> Tensor:

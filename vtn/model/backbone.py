@@ -95,7 +95,7 @@ def build(config: BackboneConfig, crop: int) -> Backbone:
     Raises ValueError for an unknown name and for weights that are missing, foreign or out of reach.
     """
     _check_name(config.name)
-    network = _pretrained(config.name, crop) if config.pretrained else _create(config.name, crop)
+    network = _pretrained(config, crop) if config.pretrained else _create(config, crop)
     if config.weights is not None:
         _load_weights(network, config.weights)
     _check_crop(network, config.name, crop)
@@ -123,11 +123,18 @@ def _check_crop(network: Any, name: str, crop: int) -> None:
     network.train()
 
 
-def _create(name: str, crop: int, **options: Any) -> Any:
+def _create(config: BackboneConfig, crop: int, **source: Any) -> Any:
     # Transformers are built for one input size; convolutional networks take any and refuse the argument.
-    if timm.get_pretrained_cfg(name).fixed_input_size:
-        options["img_size"] = crop
-    return timm.create_model(name, num_classes=0, **options)
+    size = {"img_size": crop} if timm.get_pretrained_cfg(config.name).fixed_input_size else {}
+    try:
+        return timm.create_model(config.name, num_classes=0, **size, **source, **config.options)
+    except (TypeError, AssertionError) as error:
+        if not config.options:
+            raise
+        raise ValueError(
+            f"model.backbone.options: {config.options} do not suit model.backbone.name: {config.name} "
+            f"({_one_line(error)}); give arguments of timm's constructor, or {{}}"
+        ) from None
 
 
 def _check_name(name: str) -> None:
@@ -141,15 +148,16 @@ def _check_name(name: str) -> None:
     raise ValueError(f"model.backbone.name: {name!r} is no timm model; did you mean {' or '.join(near)}?")
 
 
-def _pretrained(name: str, crop: int) -> Any:
+def _pretrained(config: BackboneConfig, crop: int) -> Any:
     """Published weights: from the hub's cache where they are, else over the network if it answers."""
+    name = config.name
     if not timm.is_model_pretrained(name):
         raise ValueError(
             f"model.backbone.pretrained: true, but timm publishes no weights of {name}; "
             "set model.backbone.pretrained: false or name a local file in model.backbone.weights"
         )
     if cached := _cached(name):
-        return _create(name, crop, pretrained=True, pretrained_cfg_overlay={"file": cached})
+        return _create(config, crop, pretrained=True, pretrained_cfg_overlay={"file": cached})
     # The hub's own retries last the better part of a minute before they say that there is no network.
     if not _answers(constants.ENDPOINT):
         raise ValueError(
@@ -157,7 +165,7 @@ def _pretrained(name: str, crop: int) -> Any:
             f"{constants.ENDPOINT} does not answer; {REMEDIES}"
         )
     try:
-        return _create(name, crop, pretrained=True)
+        return _create(config, crop, pretrained=True)
     except OSError as error:
         raise ValueError(
             f"model.backbone.pretrained: true, but fetching the weights of {name} failed "

@@ -11,8 +11,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from vtn.model.release import from_release
 from vtn.model.vtn import VTN, build, parameter_count
 from vtn.sections import ClipConfig, DecodeConfig, ModelConfig, Params, Section
+
+__all__ = ["Card", "check_classes", "check_fits", "describe", "from_release", "load", "read_card", "save"]
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"

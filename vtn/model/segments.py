@@ -1,0 +1,27 @@
+"""Inference over long clips a segment at a time: what a segment needs stays in the processor's cache, and a
+video of hours in memory. Row by row the results are those of one pass."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# Frames of a segment (benchmarks/longformer.py): smaller ones repeat more work at their edges, larger ones
+# leave the cache.
+SEGMENT = 512
+
+
+def by_segments(rows: Callable[[int, int], Tensor], frames: int) -> Tensor:
+    """All rows (B, T+1, E) from `rows(start, stop)`: those of frames [start, stop), CLS before frame 0.
+
+    In training everything is one segment, since the gradient needs all of it anyway.
+    """
+    if torch.is_grad_enabled() or frames <= SEGMENT:
+        return rows(0, frames)
+    first = rows(0, SEGMENT)
+    whole = first.new_empty(len(first), frames + 1, first.shape[-1])
+    whole[:, : SEGMENT + 1] = first
+    for start in range(SEGMENT, frames, SEGMENT):
+        stop = min(start + SEGMENT, frames)
+        whole[:, start + 1 : stop + 1] = rows(start, stop)
+    return whole
