@@ -181,8 +181,9 @@ def _differences(card: Card, params: Params) -> Iterator[tuple[str, Any, Any]]:
 def _check_weights(card: Card, params: Params) -> None:
     """The backbone's first weights: the same content, or the same path where a file is gone."""
     path, before = params.model.backbone.weights, card.model.backbone.weights
-    hashes = {card.backbone_sha256, weights_hash(params.model.backbone)}
-    if path != before if None in hashes else len(hashes) > 1:
+    now, then = weights_hash(params.model.backbone), card.backbone_sha256
+    same = now == then if now and then else path == before
+    if not same:
         # dvc.yaml cannot name the file, so that only --force repeats the training.
         raise ValueError(
             f"model.backbone.weights: {path} is not what models/vtn began with ({before}, as it was then); "
