@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from vtn import config, identity, runs, study
+from vtn import config, experiment, identity, keys, runs, study
 from vtn.command import run_stage
 from vtn.data.corpus import Corpus
 from vtn.evaluation import plots
-from vtn.model import checkpoint
 from vtn.sections import Params
 from vtn.tracking import Tracker
 
@@ -26,15 +25,10 @@ def ablate(params: Params, table: str) -> None:
     params = config.with_overrides(params, {f"train.{key}": value for key, value in recipe.items()})
     rows = [(row, study.row_params(params, wanted, row.set, row=row.name)) for row in wanted.rows]
     corpus = Corpus.open()
-    trained, card = checkpoint.load(MODEL)
-    checkpoint.check_fits(card, params, classes=corpus.classes, data=corpus.fingerprint)
-    backbone = trained.backbone if wanted.features == "trained" else None
-    family = WORK / _key(params, corpus, card.sha256)
-    for other in WORK.glob("*"):  # of other params, data or weights: its rows cannot be taken up again
-        if other != family:
-            shutil.rmtree(other)
-    rows_directory = family / identity.content_key({table: wanted.model_dump(mode="json")})
+    backbone, card = experiment.load_backbone(params, corpus, MODEL)
     tracker = Tracker(params.tracking)
+    family = WORK / keys.study_key(params, corpus, weights=card.sha256)
+    rows_directory = family / identity.content_key({table: wanted.model_dump(mode="json")})
 
     results = []
     for number, (row, row_params) in enumerate(rows):
@@ -44,7 +38,7 @@ def ablate(params: Params, table: str) -> None:
             row_params,
             corpus,
             fits=family / "fits",
-            backbone=backbone,
+            backbone=backbone if wanted.features == "trained" else None,
             sync=tracker.sync,
             kind="ablation",
             name=f"{table}: {row.name}",
@@ -53,6 +47,7 @@ def ablate(params: Params, table: str) -> None:
             row=row.name,
         )
         results.append({"row": row.name, **numbers})
+    runs.discard(WORK, keep=family, end=tracker.end)
     _publish(pd.DataFrame(results), wanted, table, rows_directory)
 
 
@@ -61,25 +56,20 @@ def _publish(results: pd.DataFrame, wanted: study.Study, table: str, rows_direct
     results["delta_top1"] = results["top1"] - results["top1"].iloc[0]
     videos = results["videos"].iloc[0]
     results = results[["row", *wanted.report, "delta_top1", "seed", "protocol"]]
-    records = REPORTS / table
-    shutil.rmtree(records, ignore_errors=True)
-    shutil.copytree(rows_directory, records)
+    records, aside = REPORTS / table, REPORTS / f"{table}.partial"
+    for old in (records, aside):
+        shutil.rmtree(old, ignore_errors=True)
+    shutil.copytree(rows_directory, aside)
+    aside.rename(records)
     plots.accuracy_vs_speed(
         results.rename(columns={"row": "label"}),
         path=REPORTS / f"{table}.png",
         protocol=f"{wanted.title}: {results['protocol'].iloc[0]}",
         videos=int(videos),
     )
-    results.to_csv(REPORTS / f"{table}.csv", index=False)
+    runs.write_table(REPORTS / f"{table}.csv", results)
     print(results.drop(columns=["protocol"]).to_string(index=False, float_format="{:.3f}".format))
     shutil.rmtree(rows_directory)
-
-
-def _key(params: Params, corpus: Corpus, weights: str) -> str:
-    """Rows and trainings of an interrupted table count only where all that they depend on is the same."""
-    facts = params.model_dump(mode="json", include={"clip", "model", "train", "evaluate", "seed"})
-    code = identity.code_hash()
-    return identity.content_key({**facts, "data": corpus.fingerprint, "weights": weights, "code": code})
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vtn import experiment, runs
+from vtn import experiment, keys, runs
 from vtn.command import run_stage
 from vtn.data.corpus import Corpus
 from vtn.evaluation import plots
@@ -23,14 +23,12 @@ def train(params: Params) -> None:
     corpus = Corpus.open()
     for split in ("train", "val", params.evaluate.split):
         corpus.labelled(split)  # an empty split is told now, not after the training
-    work = WORK / experiment.fit_key(params, corpus)
-    for other in WORK.glob("*"):  # left by a training of other params or data, which cannot go on
-        if other != work:
-            shutil.rmtree(other)
-    run = runs.begin(work, params, corpus, kind="train", name=experiment.title(params))
-    tracker = Tracker(params.tracking)
-
     prepared = experiment.prepare(params, corpus)
+    tracker = Tracker(params.tracking)
+    work = WORK / keys.fit_key(params, corpus)
+    run = runs.begin(work, params, corpus, kind="train", name=runs.title(params))
+    tracker.sync(work)
+    runs.discard(WORK, keep=work, end=tracker.end)
 
     def on_epoch(history: experiment.History) -> None:
         runs.write_history(work, history)

@@ -6,11 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from vtn import config, device, identity, runs, study
+from vtn import config, experiment, keys, runs, study
 from vtn.command import add_debug, add_params, explained
 from vtn.data.corpus import Corpus
 from vtn.evaluation import plots
-from vtn.model import checkpoint
 from vtn.sections import Params
 from vtn.tracking import Tracker
 
@@ -27,15 +26,15 @@ def sweep(params: Params, name: str) -> None:
     corpus = Corpus.open()
     backbone, weights = None, ""
     if wanted.features == "trained":
-        trained, card = checkpoint.load(MODEL)
-        checkpoint.check_fits(card, params, classes=corpus.classes, data=corpus.fingerprint)
-        backbone, weights = trained.backbone, card.sha256
-    directory = RESULTS / name / _key(params, wanted, corpus, weights)
+        backbone, card = experiment.load_backbone(params, corpus, MODEL)
+        weights = card.sha256
+    key = keys.study_key(params, corpus, weights=weights, study=wanted.model_dump(mode="json"))
+    directory = RESULTS / name / key
     search = Search(wanted, key=name, seed=params.seed, directory=directory)
+    tracker = Tracker(params.tracking)
     if len(search.complete) >= search.wanted:
         print(f"{name} is complete: {len(search.complete)} trials in {directory}")
     else:
-        tracker = Tracker(params.tracking)
         parent = runs.begin(directory, params, corpus, kind="study", name=name, study=name)
         tracker.sync(directory)
 
@@ -59,7 +58,7 @@ def sweep(params: Params, name: str) -> None:
         search.run(evaluate)
     if search.complete:
         _report(search, wanted, directory)
-        Tracker(params.tracking).sync(directory)
+        tracker.sync(directory)
         _show(directory, search)
 
 
@@ -68,7 +67,7 @@ def _report(search: Any, wanted: study.Study, directory: Path) -> None:
     best = {trial.number for trial in search.best()}
     rows = [
         {
-            "trial": trial.number,
+            "trial": search.first_attempt(trial),
             **trial.params,
             **{name: trial.user_attrs["numbers"][name] for name in wanted.report},
             "best": trial.number in best,
@@ -78,7 +77,7 @@ def _report(search: Any, wanted: study.Study, directory: Path) -> None:
         for trial in search.complete
     ]
     table = pd.DataFrame(rows).sort_values([*wanted.space], kind="stable")
-    table.to_csv(directory / "results.csv", index=False)
+    runs.write_table(directory / "results.csv", table)
     labels = table[list(wanted.space)].astype(str).agg(", ".join, axis=1)
     plots.accuracy_vs_speed(
         table.assign(label=labels),
@@ -93,23 +92,8 @@ def _show(directory: Path, search: Any) -> None:
     print(table.drop(columns=["protocol", "seed"]).to_string(index=False, float_format="{:.3f}".format))
     for trial in search.best():
         settings = " ".join(f"-S {key}={value}" for key, value in trial.params.items())
-        print(f"best: trial {trial.number}: {settings}")
+        print(f"best: trial {search.first_attempt(trial)}: {settings}")
     print(f"{directory}/results.csv, {directory}/pareto.png")
-
-
-def _key(params: Params, wanted: study.Study, corpus: Corpus, weights: str) -> str:
-    """Trials belong together only where all that their numbers depend on is the same."""
-    facts = params.model_dump(mode="json", include={"clip", "model", "train", "evaluate", "seed"})
-    return identity.content_key(
-        {
-            **facts,
-            "study": wanted.model_dump(mode="json"),
-            "data": corpus.fingerprint,
-            "weights": weights,
-            "code": identity.code_hash(),
-            "device": device.choose(params.machine).type,
-        }
-    )
 
 
 def main() -> None:

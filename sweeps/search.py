@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from vtn.study import Range, Study
 
 Evaluate = Callable[[int, dict[str, Any]], dict[str, Any]]
-"""(trial number, dotted changes) -> numbers, the objectives among them."""
+"""(number of the point's first attempt, dotted changes) -> numbers, the objectives among them."""
 
 
 class Search:
@@ -52,7 +52,7 @@ class Search:
         while (claimed := self._claim()) is not None:
             trial, lock = claimed
             try:
-                numbers = evaluate(trial.number, trial.params)
+                numbers = evaluate(self.first_attempt(trial), trial.params)
                 trial.set_user_attr("numbers", numbers)
                 self._optuna.tell(trial, [float(numbers[name]) for name in self._objectives])
             except Exception:
@@ -65,6 +65,14 @@ class Search:
         """The trials that no other beats in every objective."""
         best: list[FrozenTrial] = self._optuna.best_trials
         return best
+
+    def first_attempt(self, trial: optuna.Trial | FrozenTrial) -> int:
+        """The number under which a point was tried first, interrupted or failed: its run is taken up again."""
+        failed = self._trials(TrialState.FAIL)
+        number: int = min(
+            [trial.number, *(other.number for other in failed if _point(other) == trial.params)]
+        )
+        return number
 
     def _claim(self) -> tuple[optuna.Trial, FileLock] | None:
         """The next trial with its lock, or None where the rest is done or in other hands."""

@@ -2,6 +2,7 @@ import argparse
 import errno
 
 import pytest
+from safetensors import SafetensorError
 
 from vtn.command import add_debug, add_params, explained, run_stage
 
@@ -39,6 +40,15 @@ def test_an_error_of_the_user_becomes_one_message_and_exit_code_1(error):
         raise error
     assert caught.value.code.startswith(f"error: {error}\n")
     assert "--debug" in caught.value.code
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O error: No space left on device")],
+)
+def test_a_full_disk_comes_with_its_remedy(error):
+    with pytest.raises(SystemExit, match="make room and run the same command again"), explained(debug=False):
+        raise error
 
 
 def test_debug_keeps_the_traceback():

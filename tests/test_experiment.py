@@ -11,6 +11,7 @@ from vtn.data import sources
 from vtn.data.corpus import Corpus
 from vtn.data.packing import pack
 from vtn.model import backbone as backbones
+from vtn.model import checkpoint
 from vtn.sections import Params
 
 REPOSITORY = Path(__file__).parent.parent
@@ -121,10 +122,32 @@ def test_a_frozen_backbone_reads_features_unless_frames_are_augmented(corpus, tm
     assert not experiment.prepare(params(), corpus).on_features
 
 
-def test_the_key_of_a_training_changes_with_what_it_depends_on_and_nothing_else(corpus):
-    key = experiment.fit_key(params(), corpus)
-    for same in ({"machine__workers": 1}, {"evaluate__shuffle_frames": True}, {"ablate__epochs": 1}):
-        assert experiment.fit_key(params(**same), corpus) == key, same
-    for other in ({"seed": 1}, {"clip__frames": 2}, {"train__epochs": 3}, {"evaluate__max_frames": 7}):
-        assert experiment.fit_key(params(**other), corpus) != key, other
-    assert experiment.fit_key(params(), corpus, trained_backbone=backbone()) != key
+def test_frames_of_another_recipe_are_refused(corpus):
+    message = r"decode\.quality: 75 now, but .*frames was decoded with 90; run `dvc repro decode`"
+    with pytest.raises(ValueError, match=message):
+        experiment.prepare(params(decode__quality=75), corpus)
+
+
+def test_a_checkpoint_is_evaluated_as_it_was_trained(corpus, tmp_path):
+    prepared = experiment.prepare(params(), corpus)
+    card = checkpoint.describe(prepared.model, params(), classes=corpus.classes, data=corpus.fingerprint)
+    checkpoint.save(tmp_path / "vtn", prepared.model, card)
+    experiment.load_trained(params(evaluate__max_frames=3), corpus, tmp_path / "vtn")
+    for key, old, new in (("clip.seconds", 2.0, 1.0), ("model.temporal.layers", 2, 1)):
+        other = config.with_overrides(params(), {key: new})
+        with pytest.raises(ValueError, match=f"{key}: {new} now, but models/vtn was trained with {old}"):
+            experiment.load_trained(other, corpus, tmp_path / "vtn")
+        backbone, _ = experiment.load_backbone(other, corpus, tmp_path / "vtn")  # rows change these
+        assert backbone.fingerprint() == prepared.backbone.fingerprint()
+
+
+def test_the_protocol_says_what_a_frozen_backbone_was_trained_on(corpus, tmp_path):
+    weights = tmp_path / "weights.pth"
+    torch.save(backbone().network.state_dict(), weights)
+    frozen = params(model__backbone__weights=str(weights), model__backbone__frozen=True)
+    prepared = experiment.prepare(frozen, corpus)
+    card = checkpoint.describe(prepared.model, frozen, classes=corpus.classes, data=corpus.fingerprint)
+    checkpoint.save(tmp_path / "vtn", prepared.model, card)
+    loaded = experiment.load_trained(frozen, corpus, tmp_path / "vtn")
+    assert "centre crop" in experiment.protocol(prepared) == experiment.protocol(loaded)
+    assert "centre crop" not in experiment.protocol(experiment.prepare(params(), corpus))

@@ -105,4 +105,6 @@ def test_a_killed_sweep_ends_with_the_same_accuracies(undisturbed, copy):
     tables = [
         pd.read_csv(next(root.glob("sweeps/results/smoke/*/results.csv"))) for root in (copy, undisturbed)
     ]
-    pd.testing.assert_frame_equal(*(table[["clip.frames", "top1"]] for table in tables))
+    pd.testing.assert_frame_equal(*(table[["trial", "clip.frames", "top1"]] for table in tables))
+    trials = list(results.glob("trials/*"))
+    assert len(trials) == 2 and all((trial / "metrics.json").exists() for trial in trials)

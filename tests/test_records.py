@@ -12,7 +12,19 @@ def test_params_are_flat_and_written_as_in_params_yaml(tmp_path):
     assert params["train.optimizer"] == "adamw"
     assert params["train.epochs"] == "20"
     assert params["model.backbone.pretrained"] == "false"
-    assert params["evaluate.rate"] == "null"
+    assert params["model.backbone.weights"] == "null"
+
+
+def test_a_trained_model_s_evaluation_is_described_by_tags_which_may_change(tmp_path):
+    training = write_run(tmp_path / "train", uid="a", epochs=1)
+    evaluation = write_run(tmp_path / "evaluate", uid="a", params={"evaluate": {"split": "val"}, "seed": 1})
+    finish(evaluation, top1=0.5)
+    assert records.read(evaluation).tags["evaluate.split"] == "val"
+    for directory in (training, evaluation):
+        assert not any(key.startswith("evaluate.") for key in records.read(directory).params)
+    assert not any(key.startswith("evaluate.") for key in records.read(training).tags)
+    row = records.read(write_run(tmp_path / "row", uid="b", kind="ablation"))
+    assert row.params["evaluate.split"] == "test"
 
 
 def test_facts_without_a_place_of_their_own_are_tags(tmp_path):

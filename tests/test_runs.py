@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from vtn import experiment, identity, runs
+from vtn import experiment, identity, keys, runs
 from vtn.sections import DatasetConfig, MachineConfig, Params, TrackingConfig
 
 PARAMS = Params(machine=MachineConfig(device="cpu"))
@@ -35,7 +35,7 @@ class Experiments:
 def use(monkeypatch):
     def install(experiments):
         monkeypatch.setattr(experiment, "run", experiments.run)
-        monkeypatch.setattr(experiment, "fit_key", experiments.fit_key)
+        monkeypatch.setattr(keys, "fit_key", experiments.fit_key)
         return experiments
 
     return install
@@ -117,6 +117,31 @@ def test_the_experiment_is_named_by_the_user_or_after_the_data(tmp_path):
     assert runs.experiment_name(folder) == "my clips"
     named = folder.model_copy(update={"tracking": TrackingConfig(experiment="mine")})
     assert (runs.experiment_name(named), runs.data_name(named)) == ("mine", "my clips")
+
+
+def test_what_cannot_go_on_is_told_of_and_removed(tmp_path):
+    runs.begin(tmp_path / "kept", PARAMS, CORPUS, **FACTS)
+    runs.begin(tmp_path / "old/rows/00", PARAMS, CORPUS, **FACTS)
+    (tmp_path / "begun and nothing else").mkdir()
+    ended = []
+    runs.discard(
+        tmp_path, keep=tmp_path / "kept", end=lambda directory: ended.append(identity.read(directory))
+    )
+    assert len(ended) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_table_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
+    runs.write_table(tmp_path / "results.csv", pd.DataFrame({"top1": [0.5]}))
+
+    def full(table, path, **_):
+        path.write_text("top")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    with pytest.raises(OSError, match="no space"):
+        runs.write_table(tmp_path / "results.csv", pd.DataFrame({"top1": [0.75]}))
+    assert pd.read_csv(tmp_path / "results.csv")["top1"].tolist() == [0.5]
 
 
 def test_publishing_copies_the_record_and_not_the_state(tmp_path):

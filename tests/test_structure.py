@@ -19,7 +19,7 @@ LAYERS = (
     ("vtn.command", "vtn.data", "vtn.model", "vtn.records", "vtn.study", "vtn.tracking_store"),
     ("vtn.training",),
     ("vtn.evaluation",),
-    ("vtn.experiment", "vtn.predictor"),
+    ("vtn.experiment", "vtn.keys", "vtn.predictor"),
     ("vtn.runs", "vtn.tracking"),
     ("vtn.backlog", "vtn.doctor"),
     ("vtn.cli", "pipelines", "sweeps", "benchmarks"),

@@ -118,6 +118,30 @@ def test_final_numbers_finish_a_run_and_the_training_record_does_not_reopen_it(c
 
 
 @slow
+def test_a_run_that_will_not_go_on_is_killed_and_a_finished_or_unknown_one_left_alone(client, tmp_path):
+    tracker = Tracker(TrackingConfig())
+    stopped, whole = (write_run(tmp_path / uid, uid=uid, epochs=1) for uid in ("stopped", "whole"))
+    finish(whole, top1=0.5)
+    ids = [tracker.sync(directory) for directory in (stopped, whole)]
+    for directory in (stopped, whole, write_run(tmp_path / "new", uid="never uploaded")):
+        tracker.end(directory)
+    assert [client.get_run(run_id).info.status for run_id in ids] == ["KILLED", "FINISHED"]
+
+
+@slow
+def test_an_evaluation_with_other_settings_shows_them(client, tmp_path):
+    tracker, directory = Tracker(TrackingConfig()), tmp_path / "evaluate"
+    tracker.sync(write_run(tmp_path / "train", uid="settings", epochs=1))
+    for split in ("test", "val"):
+        write_run(directory, uid="settings", params={"evaluate": {"split": split}})
+        finish(directory, top1=0.5)
+        run_id = tracker.sync(directory)
+    tracker.sync(tmp_path / "train")
+    data = client.get_run(run_id).data
+    assert data.tags["evaluate.split"] == "val" and "evaluate.split" not in data.params
+
+
+@slow
 def test_changed_final_numbers_replace_the_old_ones(client, tmp_path):
     tracker, directory = Tracker(TrackingConfig()), write_run(tmp_path, uid="again")
     finish(directory, top1=0.9, top5=1.0)

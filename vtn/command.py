@@ -22,7 +22,12 @@ def explained(*, debug: bool) -> Iterator[None]:
     except (ValueError, OSError, SafetensorError) as error:
         if debug:
             raise
-        sys.exit(f"error: {error}\n(--debug or VTN_DEBUG=1 shows where)")
+        # safetensors wraps the system's error in one of its own.
+        full = "No space left" in str(error) or "Disk quota exceeded" in str(error)
+        remedy = (
+            "make room and run the same command again: it goes on where this one stopped\n" if full else ""
+        )
+        sys.exit(f"error: {error}\n{remedy}(--debug or VTN_DEBUG=1 shows where)")
 
 
 def add_debug(parser: argparse.ArgumentParser) -> None:

@@ -5,13 +5,14 @@ The train and evaluate stages, every ablation row and every sweep trial call the
 
 import statistics
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vtn import device, identity
+from vtn import device
 from vtn.data.clips import (
     EpochSampler,
     EvaluationClips,
@@ -29,6 +30,7 @@ from vtn.evaluation.predict import Predictions, predict
 from vtn.model import backbone as backbones
 from vtn.model import checkpoint, vtn
 from vtn.model.backbone import Backbone
+from vtn.model.checkpoint import Card
 from vtn.model.vtn import VTN
 from vtn.sections import Params
 from vtn.training.augmentation import preparation
@@ -73,7 +75,9 @@ def prepare(params: Params, corpus: Corpus, *, trained_backbone: Backbone | None
 
     With `trained_backbone`, or a frozen backbone whose frames are not augmented, the backbone's
     features of every frame are computed once and read from a cache from then on.
+    Raises ValueError where the frames were decoded with another recipe than params name.
     """
+    corpus.check_recipe(params.decode)
     torch.manual_seed(params.seed)
     if trained_backbone is not None:
         trained_backbone.freeze()
@@ -81,41 +85,26 @@ def prepare(params: Params, corpus: Corpus, *, trained_backbone: Backbone | None
     model = vtn.build_on_features(
         params.model, num_classes=len(corpus.classes), features=backbone.num_features, backbone=backbone
     )
-    fixed = trained_backbone is not None or (params.model.backbone.frozen and not _augments(params))
+    fixed = trained_backbone is not None or _never_changes(params)
     source = _features(params, corpus, backbone) if fixed else corpus.store
     return Experiment(params, corpus, model, source)
 
 
 def load_trained(params: Params, corpus: Corpus, directory: Path) -> Experiment:
-    """The model of a checkpoint on the data set; ValueError where it was trained on another."""
+    """The model of a checkpoint on the data set; ValueError where it was trained on another, or otherwise."""
+    corpus.check_recipe(params.decode)
     model, card = checkpoint.load(directory)
-    checkpoint.check_fits(card, params, classes=corpus.classes, data=corpus.fingerprint)
+    keys = ("model.", "clip.")
+    checkpoint.check_fits(card, params, classes=corpus.classes, data=corpus.fingerprint, keys=keys)
     return Experiment(params, corpus, model, corpus.store)
 
 
-def title(params: Params) -> str:
-    """What a person calls a training: backbone, frames, depth and attention."""
-    temporal, clip = params.model.temporal, params.clip
-    attention = f"window {temporal.window}" if temporal.attention == "window" else temporal.attention
-    backbone = params.model.backbone.name + (" frozen" if params.model.backbone.frozen else "")
-    return f"{backbone}, {clip.frames} frames in {clip.seconds:g} s, {temporal.layers} layers, {attention}"
-
-
-def fit_key(params: Params, corpus: Corpus, *, trained_backbone: Backbone | None = None) -> str:
-    """A name for everything the trained weights depend on: recipe, data, code, given backbone."""
-    recipe = params.model_dump(mode="json", include={"clip", "model", "train", "seed"})
-    given = None if trained_backbone is None else trained_backbone.fingerprint()
-    validation = params.evaluate.model_dump(mode="json", include={"rate", "max_frames"})
-    return identity.content_key(
-        {
-            **recipe,
-            "validation": validation,
-            "data": corpus.fingerprint,
-            "code": identity.code_hash(),
-            "backbone": given,
-            "device": device.choose(params.machine).type,
-        }
-    )
+def load_backbone(params: Params, corpus: Corpus, directory: Path) -> tuple[Backbone, Card]:
+    """The backbone of a checkpoint, for rows that train the rest anew, and its card; ValueError as above."""
+    model, card = checkpoint.load(directory)
+    checkpoint.check_fits(card, params, classes=corpus.classes, data=corpus.fingerprint)
+    assert model.backbone is not None
+    return model.backbone, card
 
 
 def fit(experiment: Experiment, *, work: Path, on_epoch: OnEpoch) -> History:
@@ -231,8 +220,8 @@ def protocol(experiment: Experiment) -> str:
     ]
     if params.evaluate.shuffle_frames:
         parts.append("frames shuffled")
-    if experiment.on_features:
-        parts.append("temporal part trained on cached features of a fixed backbone")
+    if experiment.on_features or _never_changes(params):
+        parts.append("temporal part trained on the centre crop's cached features of a fixed backbone")
     return "; ".join(parts)
 
 
@@ -283,15 +272,21 @@ def _features(params: Params, corpus: Corpus, backbone: Backbone) -> Source:
         sorted(manifest[manifest["accepted"]]["video"]),
         encode,
         crop=params.clip.crop,
-        identity={"backbone": backbone.fingerprint(), "frames": corpus.store.fingerprint},
+        identity={
+            "backbone": f"{params.model.backbone.name} {backbone.fingerprint()}",
+            "timm": metadata.version("timm"),
+            "device": f"{chosen.type} {torch.get_float32_matmul_precision()}",
+            "frames": corpus.store.fingerprint,
+        },
         directory=FEATURES,
     )
 
 
-def _augments(params: Params) -> bool:
-    """Whether training changes pixels, so that features cannot stand in for frames."""
+def _never_changes(params: Params) -> bool:
+    """Whether a frame's features are the same at every step, so that they can stand in for it."""
     plain = type(params.train.augment)()
-    return params.train.augment != plain or params.clip.crop != params.decode.short_side
+    pixels_rest = params.train.augment == plain and params.clip.crop == params.decode.short_side
+    return params.model.backbone.frozen and pixels_rest
 
 
 def _workers(experiment: Experiment) -> int:

@@ -53,6 +53,11 @@ def read(directory: Path) -> Record:
         run = identity.read(directory)
         started = round(datetime.fromisoformat(run["started"]).timestamp() * 1000)
         numbers, texts = _final(directory / METRICS)
+        ended = _ended(directory, run["kind"])
+        params = _as_text(config.flatten(run["params"]))
+        # A trained model is evaluated after its training, again and again, but MLflow never changes a param.
+        again = run["kind"] == "train"
+        asked = {key: params.pop(key) for key in list(params) if again and key.startswith("evaluate.")}
         return Record(
             directory=directory,
             uid=run["uid"],
@@ -60,9 +65,9 @@ def read(directory: Path) -> Record:
             experiment=run["experiment"],
             parent=run.get("parent"),
             started=started,
-            ended=_ended(directory, run["kind"]),
-            params=_as_text(config.flatten(run["params"])),
-            tags=_as_text(_tags(run)) | texts,
+            ended=ended,
+            params=params,
+            tags=_as_text(_tags(run)) | texts | (asked if ended else {}),
             data=run["data"],
             epochs=tuple(_epochs(directory / HISTORY, started)),
             metrics=numbers,

@@ -1,6 +1,7 @@
 """The directory of a run: begun, filled epoch by epoch, whole when metrics.json is there."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from vtn import experiment, identity
+from vtn import experiment, identity, keys, records
 from vtn.data.corpus import Corpus
 from vtn.device import choose
 from vtn.evaluation.benchmark import device_name
@@ -40,7 +41,7 @@ def record(
     numbers = experiment.run(
         params,
         corpus,
-        work=fits / experiment.fit_key(params, corpus, trained_backbone=backbone),
+        work=fits / keys.fit_key(params, corpus, trained_backbone=backbone),
         on_epoch=lambda history: write_history(directory, history),
         trained_backbone=backbone,
     )
@@ -72,6 +73,14 @@ def begin(
     return run
 
 
+def title(params: Params) -> str:
+    """What a person calls a training: backbone, frames, depth and attention."""
+    temporal, clip = params.model.temporal, params.clip
+    attention = f"window {temporal.window}" if temporal.attention == "window" else temporal.attention
+    backbone = params.model.backbone.name + (" frozen" if params.model.backbone.frozen else "")
+    return f"{backbone}, {clip.frames} frames in {clip.seconds:g} s, {temporal.layers} layers, {attention}"
+
+
 def experiment_name(params: Params) -> str:
     """The MLflow experiment: `tracking.experiment`, or the data set's name."""
     return params.tracking.experiment or data_name(params)
@@ -85,9 +94,14 @@ def data_name(params: Params) -> str:
 
 def write_history(directory: Path, history: list[dict[str, float]]) -> None:
     """Write history.csv, atomically."""
-    partial = directory / f"{HISTORY}.partial"
-    pd.DataFrame(history).to_csv(partial, index=False)
-    partial.replace(directory / HISTORY)
+    write_table(directory / HISTORY, pd.DataFrame(history))
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a csv file, atomically, also where several processes write it at once."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    table.to_csv(aside, index=False)
+    aside.replace(path)
 
 
 def write_metrics(directory: Path, numbers: Mapping[str, Any]) -> None:
@@ -95,6 +109,15 @@ def write_metrics(directory: Path, numbers: Mapping[str, Any]) -> None:
     partial = directory / f"{METRICS}.partial"
     partial.write_text(json.dumps(numbers, indent=2) + "\n")
     partial.replace(directory / METRICS)
+
+
+def discard(work: Path, *, keep: Path, end: Callable[[Path], object]) -> None:
+    """Remove what unfinished runs of other params, data or code left under `work`; `end` is told of each."""
+    for other in work.glob("*"):
+        if other != keep:
+            for directory in records.find([other]):
+                end(directory)
+            shutil.rmtree(other)
 
 
 def publish(work: Path, report: Path) -> None:

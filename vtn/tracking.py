@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -56,11 +56,18 @@ class Tracker:
         A store that fails costs one warning, and no further attempt in this process: then the answer is None.
         Raises ValueError where `directory` holds no run.
         """
+        return self._ask(directory, lambda record: self._upload(record, model))
+
+    def end(self, directory: Path) -> None:
+        """Call a run killed that will not go on, where MLflow has it as running; fails as `sync` does."""
+        self._ask(directory, self._kill)
+
+    def _ask(self, directory: Path, request: Callable[[Record], T]) -> T | None:
         if not self._enabled or self._uri in _given_up:
             return None
         record = records.read(directory)
         try:
-            return self._upload(record, model)
+            return request(record)
         except ModuleNotFoundError as error:
             if error.name != "mlflow":
                 raise
@@ -100,6 +107,12 @@ class Tracker:
         if record.ended and (run.info.status != "FINISHED" or run.info.end_time < record.ended):
             self._client.set_terminated(run_id, "FINISHED", end_time=max(record.ended, record.started))
         return run_id
+
+    def _kill(self, record: Record) -> None:
+        experiment = self._client.get_experiment_by_name(record.experiment)
+        run = self._find(experiment.experiment_id, record.uid) if experiment else None
+        if run and run.info.status == "RUNNING":
+            self._client.set_terminated(run.info.run_id, "KILLED")
 
     def _run(self, record: Record) -> Any:
         """The MLflow run of a record, created where there is none."""

@@ -138,6 +138,40 @@ def test_what_the_features_depend_on_has_a_cache_of_its_own(tmp_path, change):
     assert again.passes == 0  # and the first one is still there
 
 
+def filled(directory):
+    return sorted(path.name for path in directory.iterdir() if path.is_dir())
+
+
+def test_only_the_caches_used_last_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "KEPT_CACHES", 2)
+    names = {}
+    for backbone in ("b1", "b2", "b1", "b3"):
+        store(tmp_path, Encoder(), identity={**IDENTITY, "backbone": backbone})
+        (names[backbone],) = set(filled(tmp_path)) - {names[other] for other in names if other != backbone}
+    assert filled(tmp_path) == sorted((names["b1"], names["b3"]))
+
+
+def test_a_cache_that_is_removed_stays_readable_where_it_is_open(tmp_path, monkeypatch):
+    opened = store(tmp_path, Encoder())
+    monkeypatch.setattr(features, "KEPT_CACHES", 1)
+    store(tmp_path, Encoder(), identity={**IDENTITY, "backbone": "b2"})
+    assert len(filled(tmp_path)) == 1
+    assert_right(opened)
+
+
+def test_a_cache_that_is_being_computed_is_not_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "KEPT_CACHES", 1)
+    encode = Encoder()
+
+    def encode_while_another_finishes(frames):
+        if encode.passes == 3:
+            store(tmp_path, Encoder(), identity={**IDENTITY, "backbone": "b2"})
+        return encode(frames)
+
+    assert_right(store(tmp_path, encode_while_another_finishes))
+    assert encode.passes == len(VIDEOS)
+
+
 def test_another_crop_is_another_cache(tmp_path):
     first = store(tmp_path, lambda frames: frames.mean(axis=(2, 3)), crop=8)
     second = store(tmp_path, lambda frames: frames.mean(axis=(2, 3)), crop=6)

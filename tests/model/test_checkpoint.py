@@ -142,3 +142,39 @@ def test_other_classes_are_named(saved):
 def test_the_same_classes_in_another_order_are_refused(saved):
     with pytest.raises(ValueError, match="in another order"):
         checkpoint.check_classes(checkpoint.read_card(saved), ["rise", "fall", "turn"])
+
+
+def fitting(saved, **changes):
+    """Check the checkpoint against params with another backbone config."""
+    card = checkpoint.read_card(saved)
+    backbone = card.model.backbone.model_copy(update=changes)
+    params = Params(model=card.model.model_copy(update={"backbone": backbone}), clip=CLIP)
+    checkpoint.check_fits(card, params, classes=CLASSES, data="d")
+
+
+def test_another_backbone_is_refused(saved):
+    fitting(saved)
+    with pytest.raises(
+        ValueError, match=r"model\.backbone\.name: test_vit now, .* trained with test_resnet; run"
+    ):
+        fitting(saved, name="test_vit")
+
+
+def test_first_weights_are_told_apart_by_content(saved, tmp_path):
+    with pytest.raises(ValueError, match=r"model\.backbone\.weights: .*other\.pth .* \(/gone/weights\.pth"):
+        fitting(saved, weights=Path("other.pth"))  # what is gone can only be told by its path
+    first, moved = tmp_path / "first.pth", tmp_path / "moved.pth"
+    first.write_bytes(b"one")
+    moved.write_bytes(b"one")
+    config = CONFIG.model_copy(update={"backbone": CONFIG.backbone.model_copy(update={"weights": first})})
+    model = build(CONFIG, num_classes=3, crop=32)
+    card = checkpoint.describe(model, Params(model=config, clip=CLIP), classes=CLASSES)
+    checkpoint.save(saved, model, card)
+    fitting(saved, weights=moved)
+    first.write_bytes(b"two")
+    with pytest.raises(
+        ValueError, match=r"first\.pth is not what models/vtn began with .*repro --force train"
+    ):
+        fitting(saved, weights=first)
+    first.unlink()
+    fitting(saved, weights=first)

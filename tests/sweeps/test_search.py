@@ -108,6 +108,26 @@ def test_a_failure_is_raised_and_its_point_runs_next_time(tmp_path):
     assert 2 in [point["clip.frames"] for point in recorder.seen]
 
 
+def test_a_later_attempt_has_the_number_of_the_first_one(tmp_path):
+    numbers_of = {}
+
+    def fails_once(number, changes):
+        if numbers_of.setdefault(changes["clip.frames"], number) == number and changes["clip.frames"] == 2:
+            raise ValueError("this point fails")
+        return numbers(changes)
+
+    def remembers(number, changes):
+        assert numbers_of.setdefault(changes["clip.frames"], number) == number
+        return numbers(changes)
+
+    with pytest.raises(ValueError, match="this point fails"):
+        search(tmp_path).run(fails_once)
+    found = search(tmp_path)
+    found.run(remembers)
+    given = {trial.params["clip.frames"]: found.first_attempt(trial) for trial in found.complete}
+    assert given == numbers_of and sorted(given.values()) == list(range(len(FRAMES)))
+
+
 def test_another_worker_never_replaces_a_failed_point_by_one_that_was_done(tmp_path):
     """The failed point is the failing worker's to report; the other one ends with what is left of the grid."""
     other = search(tmp_path)

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from small_training import (
     LABELLED,
     SHORT,
@@ -109,6 +110,31 @@ def test_with_an_average_it_is_the_average_that_is_validated_and_kept(tmp_path):
     fit(plain, tmp_path / "plain", check=scripted(0.1, 0.2, 0.3)[0])
     assert same_weights(trained, shown[2])
     assert not same_weights(trained, plain)
+
+
+@pytest.fixture
+def another_precision():
+    """accelerate keeps one precision a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("another_precision")
+@pytest.mark.parametrize("average", [None, 0.5])
+def test_validation_computes_in_float32_whatever_the_precision_of_training(tmp_path, average):
+    train = SHORT.model_copy(update={"epochs": 1, "precision": "bf16", "ema_decay": average})
+    answers = []
+
+    def check(candidate):
+        plain = model()
+        plain.load_state_dict(candidate.state_dict())
+        answers.extend((validate(candidate), validate(plain)))
+        return answers[0]
+
+    trained = model()
+    fit(trained, tmp_path, train=train, check=check)
+    assert answers[0] == answers[1] == validate(trained)
 
 
 def test_accumulated_batches_are_one_update(tmp_path):

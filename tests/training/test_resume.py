@@ -95,10 +95,31 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(resume, "save_file", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(
+        ValueError, match=r"state\.safetensors cannot be written: no space .*the same command"
+    ):
         resume.save_tensors(path, {"a": torch.ones(2)}, {"epoch": 2})
+    assert [found.name for found in tmp_path.iterdir()] == ["state.safetensors"]
     tensors, facts = resume.load_tensors(path)
     assert (tensors["a"].tolist(), facts) == ([0.0, 0.0], {"epoch": 1})
+
+
+@pytest.mark.parametrize("name", ["state", "best"])
+@pytest.mark.parametrize("damage", ["cut", "emptied", "gone"])
+def test_damaged_files_are_named_with_the_remedy(tmp_path, name, damage):
+    finish(tmp_path, SHORT)
+    path = tmp_path / f"{name}.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] if damage == "cut" else b"")
+    if damage == "gone":
+        path.unlink()
+        if name == "state":  # then it is a new training
+            finish(tmp_path, SHORT)
+            return
+    with pytest.raises(
+        ValueError, match=rf"{name}\.safetensors is gone or damaged .*; remove {tmp_path} and run"
+    ):
+        finish(tmp_path, SHORT)
 
 
 def test_the_randomness_of_a_step_follows_from_seed_and_number():

@@ -9,6 +9,7 @@ import pandas as pd
 from vtn.data.annotations import SPLITS
 from vtn.data.clips import Labelled
 from vtn.data.frame_store import FrameStore
+from vtn.sections import DecodeConfig
 
 FRAMES = Path("data/frames")
 
@@ -39,6 +40,16 @@ class Corpus:
         """sha256 of frames, labels and splits: what training and evaluation depend on."""
         table = self.store.manifest[["video", "label", "split", "accepted"]].to_csv(index=False)
         return hashlib.sha256((self.store.fingerprint + table).encode()).hexdigest()
+
+    def check_recipe(self, decode: DecodeConfig) -> None:
+        """Raise ValueError where the frames were decoded otherwise than `decode` says."""
+        wanted = decode.model_dump(mode="json")
+        for key, value in self.store.recipe.items():
+            if wanted[key] != value:
+                raise ValueError(
+                    f"decode.{key}: {wanted[key]} now, but {self.store.directory} was decoded with {value}; "
+                    "run `dvc repro decode`"
+                )
 
     def annotated(self, split: str) -> pd.DataFrame:
         """The manifest's rows of a split, rejected videos included."""

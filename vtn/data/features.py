@@ -1,18 +1,22 @@
 """Backbone features of every stored frame, computed once and found again by content.
 
-A cache directory is named by the hash of what its numbers depend on: backbone weights,
-preprocessing and frame store. Each shard of it (`shard-000.npy`, (frames, D) float32) is renamed
-into place when whole, so that an interrupted computation goes on where it stopped.
+A cache directory is named by the hash of what its numbers depend on: backbone, preprocessing,
+device and frame store. Each shard of it (`shard-000.npy`, (frames, D) float32) is renamed
+into place when whole, so that an interrupted computation goes on where it stopped. The caches
+that were used last stay, older ones are removed.
 """
 
+import contextlib
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -24,6 +28,7 @@ Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 VIDEOS_PER_SHARD = 256
 FRAMES_PER_PASS = 256
+KEPT_CACHES = 4
 
 
 class FeatureStore:
@@ -65,14 +70,32 @@ def cached_features(
     """
     described = json.dumps({"crop": crop, "videos": list(videos), **identity}, sort_keys=True)
     cache = directory / hashlib.sha256(described.encode()).hexdigest()[:16]
-    cache.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     groups = _groups(videos)
     paths = [cache / f"shard-{number:03d}.npy" for number in range(len(groups))]
-    with FileLock(cache / "lock"):  # several workers of a sweep begin with the same features
+    with _lock(cache):  # several workers of a sweep begin with the same features
+        cache.mkdir(exist_ok=True)
         missing = [(path, group) for path, group in zip(paths, groups, strict=True) if not path.exists()]
         if missing:
             _compute(frames, missing, encode, crop)
-    return FeatureStore(frames, paths, videos)
+        os.utime(cache)
+        store = FeatureStore(frames, paths, videos)
+    _remove_old(directory)
+    return store
+
+
+def _remove_old(directory: Path) -> None:
+    """Remove all caches but those used last; a process that has opened one goes on reading its memory maps."""
+    with FileLock(directory / "removing.lock"):
+        caches = [path for path in directory.iterdir() if path.is_dir()]
+        for old in sorted(caches, key=lambda path: path.stat().st_mtime_ns)[:-KEPT_CACHES]:
+            with contextlib.suppress(Timeout), _lock(old).acquire(timeout=0):  # else it is being computed
+                shutil.rmtree(old)
+
+
+def _lock(cache: Path) -> FileLock:
+    """Beside the cache rather than in it, so that whoever waits for it outlives the removal."""
+    return FileLock(cache.with_suffix(".lock"))
 
 
 def _compute(

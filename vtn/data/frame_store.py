@@ -29,6 +29,7 @@ class FrameStore:
         self.directory = directory
         self.manifest = rows
         self.fingerprint: str = description["fingerprint"]
+        self.recipe: dict[str, Any] = description["recipe"]
         self._shard_of = dict(zip(rows["video"], rows["shard"].tolist(), strict=True))
         # Per open shard its times and offsets, 16 bytes a frame, and the rows of its videos.
         self._open: dict[int, tuple[Shard, dict[str, tuple[int, int]]]] = {}

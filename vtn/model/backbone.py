@@ -110,6 +110,14 @@ def build(config: BackboneConfig, crop: int) -> Backbone:
     )
 
 
+def weights_hash(config: BackboneConfig) -> str | None:
+    """sha256 of the local file that the weights come from, None where there is none."""
+    if config.weights is None or not config.weights.is_file():
+        return None
+    with config.weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _check_crop(network: Any, name: str, crop: int) -> None:
     """Try one frame: what sizes a network takes is written nowhere."""
     network.eval()  # a trial must not touch BatchNorm statistics

@@ -2,15 +2,17 @@
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from vtn import config as configs
+from vtn.model.backbone import weights_hash
 from vtn.model.release import from_release
 from vtn.model.vtn import VTN, build, parameter_count
 from vtn.sections import ClipConfig, DecodeConfig, ModelConfig, Params, Section
@@ -22,7 +24,10 @@ CARD = "model.json"
 
 
 class Card(Section):
-    """All that one must know to use the weights; `sha256` is theirs, filled in by `save`."""
+    """All that one must know to use the weights; `sha256` is theirs, filled in by `save`.
+
+    `backbone_sha256` is that of the local file which the backbone's training began with.
+    """
 
     format: Literal[1] = 1
     model: ModelConfig
@@ -37,6 +42,7 @@ class Card(Section):
     parameters: int
     run: str | None = None
     data: str | None = None
+    backbone_sha256: str | None = None
     sha256: str = ""
 
 
@@ -61,6 +67,7 @@ def describe(
         parameters=parameter_count(model),
         run=run,
         data=data,
+        backbone_sha256=weights_hash(params.model.backbone),
     )
 
 
@@ -122,23 +129,30 @@ def read_card(directory: Path) -> Card:
         ) from None
 
 
-def check_fits(card: Card, params: Params, *, classes: Sequence[str], data: str) -> None:
-    """Raise ValueError unless the checkpoint was trained on this data, with this backbone and crop."""
+def check_fits(
+    card: Card,
+    params: Params,
+    *,
+    classes: Sequence[str],
+    data: str,
+    keys: tuple[str, ...] = ("model.backbone.", "clip.crop"),
+) -> None:
+    """Raise ValueError unless the checkpoint was trained on this data, and with the params under `keys`.
+
+    By default these are the backbone and what it sees, all that matters where the rest is trained anew.
+    """
     check_classes(card, classes)
     if card.data not in (None, data):
         raise ValueError(
             "models/vtn was trained on other videos, labels or splits than data/frames holds now; "
             "run `dvc repro train`"
         )
-    pairs = (
-        ("model.backbone", card.model.backbone, params.model.backbone),
-        ("clip.crop", card.clip.crop, params.clip.crop),
-    )
-    for key, trained, wanted in pairs:
-        if trained != wanted:
+    for key, trained, wanted in _differences(card, params):
+        if key.startswith(keys):
             raise ValueError(
                 f"{key}: {wanted} now, but models/vtn was trained with {trained}; run `dvc repro train`"
             )
+    _check_weights(card, params)
 
 
 def check_classes(card: Card, classes: Sequence[str]) -> None:
@@ -154,6 +168,30 @@ def check_classes(card: Card, classes: Sequence[str]) -> None:
         f"the checkpoint has {len(card.classes)} classes, the data {len(classes)}: {difference}; "
         "use the annotations that it was trained with, or run `dvc repro train`"
     )
+
+
+def _differences(card: Card, params: Params) -> Iterator[tuple[str, Any, Any]]:
+    """The keys of model and clip that card and params disagree on, and both values."""
+    trained, wanted = (
+        configs.flatten(source.model_dump(mode="json", include={"model", "clip"}))
+        for source in (card, params)
+    )
+    for key, value in wanted.items():
+        if key != "model.backbone.weights" and trained[key] != value:
+            yield key, trained[key], value
+
+
+def _check_weights(card: Card, params: Params) -> None:
+    """The backbone's first weights: the same content, or the same path where a file is gone."""
+    path, before = params.model.backbone.weights, card.model.backbone.weights
+    now, then = weights_hash(params.model.backbone), card.backbone_sha256
+    same = now == then if now and then else path == before
+    if not same:
+        # dvc.yaml cannot name the file, so that only --force repeats the training.
+        raise ValueError(
+            f"model.backbone.weights: {path} is not what models/vtn began with ({before}, as it was then); "
+            "run `dvc repro --force train`"
+        )
 
 
 def _some(names: Sequence[str], limit: int = 5) -> str:

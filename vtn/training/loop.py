@@ -65,6 +65,9 @@ class Trainer:
         self._schedule = build_schedule(optimizer, train, updates_per_epoch=self._per_epoch)
         self._plain = model
         self._model, self._optimizer, self._batches = self._accelerator.prepare(model, optimizer, batches)
+        # accelerate also hides autocast in the model's forward. `_step` has its own, and what is validated or kept
+        # must compute as in evaluation: in float32.
+        self._accelerator.unwrap_model(self._model, keep_fp32_wrapper=False)
         self._average = build_average(model, train)
         self._loss = nn.CrossEntropyLoss(label_smoothing=train.label_smoothing)
 

@@ -5,11 +5,12 @@ the file's metadata. One file, renamed into place, is either the old state or th
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
@@ -17,21 +18,35 @@ from torch.optim import Optimizer
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write tensors and JSON facts to `path` atomically."""
+    """Write tensors and JSON facts to `path` atomically; ValueError, and the old file, where that fails."""
     partial = path.with_suffix(".partial")
-    save_file(
-        {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
-        partial,
-        metadata={"facts": json.dumps(facts)},
-    )
-    partial.replace(path)
+    try:
+        save_file(
+            {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
+            partial,
+            metadata={"facts": json.dumps(facts)},
+        )
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        free = shutil.disk_usage(path.parent).free / 2**20
+        raise ValueError(
+            f"{path} cannot be written: {error} ({free:.0f} MB free); mend that and run the same command again, "
+            "it goes on where the last state was saved"
+        ) from None
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the facts that `save_tensors` wrote."""
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-        return tensors, json.loads(file.metadata()["facts"])
+    """The tensors and the facts that `save_tensors` wrote; ValueError where the file is gone or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+            return tensors, json.loads(file.metadata()["facts"])
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"{path} is gone or damaged ({error}); remove {path.parent} and run the same command again: "
+            "this training then begins anew"
+        ) from None
 
 
 def save_state(
