@@ -76,6 +76,33 @@ def test_a_long_video_gives_no_more_frames_than_the_card_allows(tmp_path):
     assert found.frames == 3
 
 
+def test_more_frames_may_be_asked_than_the_card_allows(tmp_path):
+    write_checkpoint(tmp_path / "vtn", max_frames=3)
+    found = Predictor(tmp_path / "vtn", CPU, max_frames=6).predict(
+        write_clip(tmp_path / "a.mp4", frames=100, fps=25)
+    )
+    assert found.frames == 6
+
+
+def test_chunks_of_frames_give_the_answer_of_one_pass(model, tmp_path):
+    video = write_clip(tmp_path / "a.mp4", frames=60 * 25, fps=25)
+    whole, chunked = (
+        Predictor(model, CPU, max_frames=1000, chunk=chunk).predict(video) for chunk in (1000, 7)
+    )
+    assert whole.frames == chunked.frames == 240
+    assert whole.labels == chunked.labels
+    assert whole.probabilities == pytest.approx(chunked.probabilities, abs=1e-5)
+
+
+def test_a_watched_video_shows_its_frames_until_it_is_let_go(predictor, tmp_path):
+    with predictor.watch(write_clip(tmp_path / "a.mp4", frames=50, fps=25)) as watched:
+        assert watched.features.shape[:2] == watched.positions.shape == (1, 8)
+        assert watched.seconds.tolist() == pytest.approx([0.25 * number for number in range(8)], abs=0.03)
+        assert watched.frames(np.array([0, 7])).shape[0] == 2
+    with pytest.raises(ValueError, match="closed"):
+        watched.frames(np.array([0]))
+
+
 def test_one_frame_is_enough_for_an_answer(predictor, tmp_path):
     assert predictor.predict(write_clip(tmp_path / "a.mp4", frames=1)).frames == 1
 

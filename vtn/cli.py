@@ -18,6 +18,7 @@ RUNS = (Path("reports"), Path("sweeps/results"))
 PREDICT = """examples:
   vtn predict clips/*.mp4
   vtn predict --json --model models/vtn holiday.mov
+  vtn predict --max-frames 100000 two_hours.mp4
   vtn predict -- -name-with-a-dash.mp4"""
 DOCTOR = """examples:
   vtn doctor
@@ -49,6 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files")
     predict.add_argument(
         "--model", type=Path, default=MODEL, metavar="DIR", help="trained model (%(default)s)"
+    )
+    predict.add_argument(
+        "--max-frames",
+        type=_positive,
+        metavar="N",
+        help="most frames seen of one video, evenly spread (the model's own)",
     )
     predict.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     predict.add_argument(
@@ -93,7 +100,7 @@ def _predict(options: argparse.Namespace) -> bool:
     from vtn.predictor import Predictor
     from vtn.sections import MachineConfig
 
-    predictor = Predictor(options.model, choose(MachineConfig()))
+    predictor = Predictor(options.model, choose(MachineConfig()), max_frames=options.max_frames)
     answers = []
     for video in options.videos:
         try:

@@ -1,25 +1,29 @@
-"""A trained model applied to video files: decoded, resized and sampled as in evaluation."""
+"""A trained model applied to video files: decoded, resized and sampled as in evaluation, in bounded memory."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import simplejpeg
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
 
 from vtn.data import decoding, sampling
 from vtn.data.clips import square_crop
-from vtn.data.resizing import resize, stored_size
+from vtn.data.spool import Spool
 from vtn.device import choose
 from vtn.model import checkpoint
 from vtn.sections import MachineConfig
 from vtn.training.augmentation import preparation
 
 TOP = 5
+# Frames that go through the backbone at a time: a shorter video goes in one pass, hours in as much memory.
+CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -40,56 +44,103 @@ class Prediction:
         return dict(list(zip(self.labels, self.probabilities, strict=True))[:count])
 
 
+@dataclass(frozen=True)
+class Watched:
+    """What the backbone made of a video: `features` (1, T, D) at `positions` (1, T), shown at `seconds` (T,)."""
+
+    features: Tensor
+    positions: Tensor
+    seconds: sampling.Times
+    outcome: decoding.Outcome
+    spool: Spool
+    indices: sampling.Indices
+
+    def frames(self, which: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Whole stored frames (M, H, W, C) of the T frames watched; while the video is being watched."""
+        return self.spool.read(self.indices[which])
+
+
 class Predictor:
     """A checkpoint, loaded once, that answers for one video file at a time."""
 
-    def __init__(self, directory: Path, device: torch.device) -> None:
-        """Raises ValueError where `directory` holds no whole checkpoint."""
+    def __init__(
+        self, directory: Path, device: torch.device, *, max_frames: int | None = None, chunk: int = CHUNK
+    ) -> None:
+        """Load `directory`; `max_frames` replaces that of the checkpoint, the most frames seen of one video.
+
+        Raises ValueError where `directory` holds no whole checkpoint.
+        """
         self._device = device
-        self._model, self.card = checkpoint.load(directory, device=device)
-        assert self._model.backbone is not None
-        self._prepare = preparation(self._model.backbone.normalise)
-        self._decode = self.card.decode
+        self.model, self.card = checkpoint.load(directory, device=device)
+        assert self.model.backbone is not None
+        self._prepare = preparation(self.model.backbone.normalise)
+        self._max_frames = max_frames or self.card.max_frames
+        self._chunk = chunk
 
     @torch.inference_mode()
     def predict(self, path: Path) -> Prediction:
-        """Classify a whole video in one pass; raises ValueError with a one-line reason where that is impossible."""
-        card = self.card
-        times, pictures, outcome = self._read(path)
-        indices = sampling.whole_video(times, rate=card.rate, max_frames=card.max_frames)
-        frames = square_crop(_pixels(pictures, indices), crop=card.clip.crop, at=0.5)  # (T, H, W, C)
-        inputs = torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))  # (T, C, H, W)
-        positions = torch.from_numpy(sampling.position_ids(times[indices], rate=card.clip.position_rate))
-        batch = self._prepare(inputs[None].to(self._device))  # (1, T, C, H, W)
-        logits = self._model(batch, positions[None].to(self._device))  # (1, K)
+        """Classify a whole video; raises ValueError with a one-line reason where that is impossible."""
+        with self.watch(path) as watched:
+            clip = self.model.encode_time(watched.features, watched.positions)
+            return self.prediction(self.model.classify(clip), watched)
+
+    def prediction(self, logits: Tensor, watched: Watched) -> Prediction:
+        """What logits (1, K) say of a video."""
         probabilities = logits[0].double().softmax(dim=-1).cpu().numpy()
         order = np.argsort(-probabilities, kind="stable")
+        outcome = watched.outcome
         return Prediction(
-            labels=tuple(card.classes[number] for number in order),
+            labels=tuple(self.card.classes[number] for number in order),
             probabilities=tuple(float(probabilities[number]) for number in order),
-            frames=len(indices),
+            frames=len(watched.indices),
             seconds=outcome.seconds,
             note="" if outcome.status is decoding.Status.OK else f"{outcome.status}: {outcome.reason}",
         )
 
-    def _read(self, path: Path) -> tuple[sampling.Times, list[bytes], decoding.Outcome]:
-        """Times (F,) in seconds and frames of a video, coded as the frame store does, so that long ones fit."""
-        video = decoding.decode(path, max_fps=self._decode.max_fps)
-        coded = list(self._coded(video))
+    @contextmanager
+    def watch(self, path: Path) -> Iterator[Watched]:
+        """Decode a video and take its frames through the backbone, a chunk at a time.
+
+        Raises ValueError with a one-line reason where the file holds no video that can be used.
+        """
+        with Spool(self.card.decode) as spool:
+            outcome = self._decode(path, spool)
+            times = spool.times
+            indices = sampling.whole_video(times, rate=self.card.rate, max_frames=self._max_frames)
+            positions = sampling.position_ids(times[indices], rate=self.card.clip.position_rate)
+            yield Watched(
+                self._features(spool, indices)[None],
+                torch.from_numpy(positions)[None].to(self._device),
+                times[indices],
+                outcome,
+                spool,
+                indices,
+            )
+
+    def _decode(self, path: Path, spool: Spool) -> decoding.Outcome:
+        video = decoding.decode(path, max_fps=self.card.decode.max_fps)
+        for seconds, frame in tqdm(
+            video, desc=f"decode {path.name}", unit="frame", leave=False, disable=None
+        ):
+            spool.append(seconds, frame)
         outcome = video.outcome()
         if not outcome.status.accepted:
             raise ValueError(f"{outcome.status}: {outcome.reason}")
-        return np.array([seconds for seconds, _ in coded]), [jpeg for _, jpeg in coded], outcome
+        return outcome
 
-    def _coded(self, video: decoding.Decoding) -> Iterator[tuple[float, bytes]]:
-        size: tuple[int, int] | None = None
-        for seconds, frame in video:
-            size = size or stored_size(*frame.shape[:2], short_side=self._decode.short_side)
-            pixels = resize(frame, size)
-            yield (
-                seconds,
-                simplejpeg.encode_jpeg(pixels, quality=self._decode.quality, colorsubsampling="420"),
+    @torch.inference_mode()
+    def _features(self, spool: Spool, indices: sampling.Indices) -> Tensor:
+        """Features (T, D) of the frames at `indices`."""
+        chunks = []
+        starts = range(0, len(indices), self._chunk)
+        for start in tqdm(starts, desc="backbone", unit="chunk", leave=False, disable=None):
+            frames = square_crop(
+                spool.read(indices[start : start + self._chunk]), crop=self.card.clip.crop, at=0.5
             )
+            pixels = torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))  # (M, C, H, W)
+            inputs = self._prepare(pixels[None].to(self._device))  # (1, M, C, H, W)
+            chunks.append(self.model.encode_frames(inputs)[0])
+        return torch.cat(chunks)
 
 
 class TablePredictor:
@@ -124,8 +175,3 @@ class TablePredictor:
 def _load_pyfunc(directory: str) -> TablePredictor:
     """MLflow's name for the function that opens a logged model."""
     return TablePredictor(Predictor(Path(directory), choose(MachineConfig())))
-
-
-def _pixels(pictures: list[bytes], indices: sampling.Indices) -> NDArray[np.uint8]:
-    """The chosen frames, (T, H, W, C)."""
-    return np.stack([simplejpeg.decode_jpeg(pictures[index]) for index in indices])
