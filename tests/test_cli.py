@@ -49,7 +49,7 @@ def cli_root():
     return cli.__file__.rpartition("/vtn/")[0]
 
 
-@pytest.mark.parametrize("verb", ["predict", "doctor", "log-runs"])
+@pytest.mark.parametrize("verb", ["predict", "doctor", "log-runs", "use", "ledger"])
 def test_every_verb_explains_itself_with_an_example(verb, capsys):
     assert code_of([verb, "--help"]) == 0
     assert f"examples:\n  vtn {verb}" in capsys.readouterr().out
@@ -126,3 +126,22 @@ def test_log_runs_says_where_it_found_no_run(workplace):
     (workplace / "params.yaml").write_text("seed: 1\n")
     assert "no run.json under reports, sweeps/results" in code_of(["log-runs"])
     assert "no run.json under elsewhere" in code_of(["log-runs", "elsewhere"])
+
+
+def test_use_lists_the_presets_writes_one_and_says_how_to_go_back(workplace, monkeypatch, tmp_path, capsys):
+    params = tmp_path / "params.yaml"
+    params.write_text("seed: 1  # mine\n")
+    monkeypatch.chdir(cli_root())
+    assert code_of(["use"]) == 0
+    assert "vit_b_vtn_12" in capsys.readouterr().out
+    assert code_of(["use", "vit_b_vtn_12", "--params", str(params)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "model.temporal.layers: 3 -> 12" in lines
+    assert (
+        lines[-1]
+        == f"{len(lines) - 1} values changed; `git checkout {params}` brings back what was committed"
+    )
+    assert params.read_text().startswith("seed: 1  # mine\n")
+    assert code_of(["use", "vit_b_vtn_12", "--params", str(params)]) == 0
+    assert capsys.readouterr().out == f"{params} already says vit_b_vtn_12\n"
+    assert "did you mean" in code_of(["use", "vit_b_vtn", "--params", str(params)])

@@ -16,12 +16,20 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("vtn.sections",),
     ("vtn.config", "vtn.device", "vtn.identity"),
-    ("vtn.command", "vtn.data", "vtn.model", "vtn.records", "vtn.study", "vtn.tracking_store"),
-    ("vtn.training",),
+    (
+        "vtn.command",
+        "vtn.data",
+        "vtn.model",
+        "vtn.params_text",
+        "vtn.records",
+        "vtn.study",
+        "vtn.tracking_store",
+    ),
+    ("vtn.presets", "vtn.training"),
     ("vtn.evaluation",),
     ("vtn.experiment", "vtn.keys", "vtn.predictor"),
     ("vtn.runs", "vtn.tracking"),
-    ("vtn.backlog", "vtn.doctor"),
+    ("vtn.backlog", "vtn.doctor", "vtn.ledger"),
     ("vtn.cli", "pipelines", "sweeps", "benchmarks"),
 )
 

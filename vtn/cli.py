@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtn.command import add_debug, add_params, explained
+from vtn.config import PARAMS_FILE
 
 if TYPE_CHECKING:
     from vtn.predictor import Prediction
@@ -27,6 +28,12 @@ LOG_RUNS = """examples:
   vtn log-runs
   vtn log-runs reports/ablations
   MLFLOW_TRACKING_URI=http://127.0.0.1:5000 vtn log-runs"""
+USE = """examples:
+  vtn use
+  vtn use vit_b_vtn_3"""
+LEDGER = """examples:
+  vtn ledger
+  vtn ledger --document docs/ledger.md"""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -72,6 +79,13 @@ def _parser() -> argparse.ArgumentParser:
         "directories", nargs="*", type=Path, metavar="DIR", help=f"where to look ({places})"
     )
     add_params(log_runs)
+
+    use = _add(verbs, "use", _use, "write a model of the paper into params.yaml, or list them", USE)
+    use.add_argument("preset", nargs="?", metavar="PRESET", help="its name (without: list them)")
+    use.add_argument("--params", type=Path, default=PARAMS_FILE, help="the file to change (%(default)s)")
+
+    ledger = _add(verbs, "ledger", _ledger, "set the paper's numbers beside ours", LEDGER)
+    ledger.add_argument("--document", type=Path, metavar="FILE", help="also write the table into this page")
     return parser
 
 
@@ -163,6 +177,34 @@ def _log_runs(options: argparse.Namespace) -> bool:
 
     tracking = config.load(options.params, options.overrides).tracking
     return upload_all(options.directories or RUNS, tracking, model=MODEL)
+
+
+def _use(options: argparse.Namespace) -> bool:
+    """Say what changed and how to go back."""
+    from vtn import presets
+
+    if options.preset is None:
+        known = presets.known()
+        width = max(map(len, known))
+        print("\n".join(f"{name:<{width}}  {preset.summary}" for name, preset in known.items()))
+        return True
+    changes = presets.use(options.preset, options.params)
+    print("\n".join(map(str, changes)) or f"{options.params} already says {options.preset}")
+    if changes:
+        print(
+            f"{len(changes)} values changed; `git checkout {options.params}` brings back what was committed"
+        )
+    return True
+
+
+def _ledger(options: argparse.Namespace) -> bool:
+    """Print the table and leave reports/ledger.csv."""
+    from vtn import ledger
+
+    rows = ledger.table()
+    ledger.write(rows, document=options.document)
+    print(ledger.markdown(rows), end="")
+    return True
 
 
 def _positive(text: str) -> int:

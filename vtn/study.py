@@ -10,11 +10,21 @@ from vtn import config
 from vtn.sections import Params, Section
 
 
+class Published(Section):
+    """What a paper says of a row: percent, 1e6 parameters, 1e9 multiply-adds of a whole video; null: nothing."""
+
+    top1: float | None = None
+    top5: float | None = None
+    parameters_m: float | None = None
+    gmacs: float | None = None
+
+
 class Row(Section):
-    """One row of a table: its name and what it changes, as dotted keys."""
+    """One row of a table: its name, what it changes, as dotted keys, and what a paper found."""
 
     name: str
     set: dict[str, Any] = {}
+    paper: Published = Published()
 
 
 class Range(Section):
@@ -32,11 +42,13 @@ class Study(Section):
     """A table (`rows`; the first is the base that others are compared with) or a sweep (`space`).
 
     `features: trained` keeps the backbone of models/vtn and trains the temporal part on its cached
-    features; `features: none` trains every row end to end.
+    features; `features: none` trains every row end to end. `preset` names the params that a paper's rows
+    start from: those that `vtn use` writes; the rows themselves run on any params.
     """
 
     title: str
     why: str
+    preset: str | None = None
     features: Literal["trained", "none"]
     base: dict[str, Any] = {}
     rows: tuple[Row, ...] = ()
