@@ -77,6 +77,10 @@ class BackboneConfig(Section):
     weights: Path | None = None
     frozen: bool = False
 
+    def __hash__(self) -> int:
+        """By value, although `options` is a dict."""
+        return hash(self.model_dump_json())
+
 
 class TemporalConfig(Section):
     """The Longformer-style encoder over frame features (VTN paper, section 3.2)."""
