@@ -1,13 +1,14 @@
-"""Inference over long clips a segment at a time: what a segment needs stays in the processor's cache, and a
-video of hours in memory. Row by row the results are those of one pass."""
+"""Inference over long clips a segment at a time, so that a video of hours stays in memory.
+
+Row by row the results are those of one pass.
+"""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-# Frames of a segment (benchmarks/longformer.py): smaller ones repeat more work at their edges, larger ones
-# leave the cache.
+# Frames of a segment: as fast as one pass over all of them (docs/LOG.md); shorter ones repeat more at their edges.
 SEGMENT = 512
 
 
