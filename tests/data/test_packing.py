@@ -19,7 +19,7 @@ from vtn.data.pool import run
 from vtn.data.shard import ShardWriter
 from vtn.sections import DecodeConfig
 
-CONFIG = DecodeConfig(short_side=32, shards=3, max_rejected=0.5)
+CONFIG = DecodeConfig(short_side=32, max_fps=25.0, shards=3, max_rejected=0.5)
 NAMES = [f"class {number % 2}/-clip 'é' {number}.mp4" for number in range(12)]
 
 
@@ -289,7 +289,7 @@ def test_the_manifest_has_every_video_with_its_reason(tmp_path, capsys):
 def test_every_odd_file_is_in_the_manifest(shared, tmp_path):
     folder = shared / "media/odd"
     names = sorted(path.name for path in folder.iterdir() if path.name != "expected.csv")
-    config = DecodeConfig(short_side=16, min_frames=1, shards=2, max_rejected=0.4)
+    config = DecodeConfig(short_side=16, max_fps=25.0, min_frames=1, shards=2, max_rejected=0.4)
     rows = pack(annotations(*names), folder, tmp_path, decode=config, workers=2)
     assert rows["video"].tolist() == names
     assert rows["status"].value_counts().to_dict() == {
