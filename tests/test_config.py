@@ -40,9 +40,7 @@ def test_params_are_frozen():
 
 def test_load_reads_the_file_and_overrides_win(tmp_path):
     file = tmp_path / "params.yaml"
-    file.write_text(
-        "train:\n  epochs: 7\n  learning_rate: 1e-3\nmodel:\n  temporal:\n    window: [8, 16]\n"
-    )
+    file.write_text("train:\n  epochs: 7\n  learning_rate: 1e-3\nmodel:\n  temporal:\n    window: [8, 16]\n")
     params = config.load(file, ["train.epochs=3", "clip.seconds=2.5", "dataset.annotations=a b.csv"])
     assert (params.train.epochs, params.train.learning_rate, params.clip.seconds) == (3, 1e-3, 2.5)
     assert params.model.temporal.windows == (8, 16)
@@ -65,6 +63,13 @@ def test_a_file_that_is_no_params_is_refused_in_one_line(tmp_path, text, message
         config.load(file)
     assert str(caught.value).startswith(str(file))
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_utf8_is_refused_with_the_remedy(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_bytes("dataset: {folder: höhe}\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"params\.yaml is not UTF-8 \(.* at byte 19\); save it as UTF-8"):
+        config.load(file)
 
 
 def test_an_empty_file_means_the_defaults(tmp_path):
@@ -182,6 +187,23 @@ def test_an_unlimited_frame_rate_allows_any_clip_rate():
 
 def test_one_epoch_needs_no_shorter_warm_up():
     assert config.parse(nested(train__epochs=1, train__warmup_epochs=1)).train.epochs == 1
+
+
+def test_the_recipe_of_ablations_is_named_by_its_own_keys():
+    params = config.parse(nested(train__warmup_epochs=3, ablate__epochs=2))
+    with pytest.raises(ValueError, match=r"train\.warmup_epochs: 3 must stay below ablate\.epochs: 2;"):
+        config.for_ablation(params)
+    assert config.for_ablation(Params()).train.learning_rate == Params().ablate.learning_rate
+
+
+def test_a_table_without_its_file_is_refused_with_the_known_names(tmp_path):
+    for name in ("depth", "paper/frames"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").touch()
+    config.check_tables(config.parse(nested(ablate__tables=["depth", "paper/frames"])), tmp_path)
+    for name, remedy in (("depht", r"did you mean depth\?"), ("x", "known are depth, paper/frames")):
+        with pytest.raises(ValueError, match=rf"ablate\.tables: .*/{name}\.yaml not found; {remedy}"):
+            config.check_tables(config.parse(nested(ablate__tables=["depth", name])), tmp_path)
 
 
 def test_one_window_counts_for_each_layer():
