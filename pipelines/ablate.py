@@ -23,6 +23,7 @@ def ablate(params: Params, table: str) -> None:
     """Fill one ablation table: train, evaluate and measure each row, and compare it with the first."""
     wanted = study.load(table, TABLES)
     params = config.for_ablation(params)
+    study.check_rows(params, wanted, file=TABLES / f"{table}.yaml")
     rows = [(row, study.row_params(params, wanted, row.set, row=row.name)) for row in wanted.rows]
     corpus = Corpus.open()
     trained, card = checkpoint.load(MODEL)
