@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from vtn import config, experiment, runs
+from vtn import experiment, runs
 from vtn.command import run_stage
+from vtn.config import check_tables
 from vtn.data.corpus import Corpus
 from vtn.evaluation import plots
 from vtn.model import checkpoint
@@ -21,10 +22,10 @@ TABLES = Path("pipelines/ablations")
 
 def train(params: Params) -> None:
     """Train on data/frames; the best epoch's model goes to models/vtn."""
-    config.check_tables(params, TABLES)
+    check_tables(params, TABLES)  # as an empty split, told now, not after the training
     corpus = Corpus.open()
     for split in ("train", "val", params.evaluate.split):
-        corpus.labelled(split)  # an empty split, as a missing table, is told now, not after the training
+        corpus.labelled(split)  # an empty split is told now, not after the training
     work = WORK / experiment.fit_key(params, corpus)
     for other in WORK.glob("*"):  # left by a training of other params or data, which cannot go on
         if other != work:
