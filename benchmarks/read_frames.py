@@ -53,7 +53,7 @@ def draw_store(folder: Path, height: int, width: int) -> Path:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
             container.mux(stream.encode())
     table = pd.DataFrame({"video": names, "label": "drawn", "split": "train", "group": ""})
-    config = DecodeConfig(short_side=height, shards=1)
+    config = DecodeConfig(short_side=height, max_fps=None, shards=1)
     pack(table, folder, folder / "frames", decode=config, workers=0)
     return folder / "frames"
 

@@ -21,8 +21,8 @@ WORK = Path("work/ablate")
 def ablate(params: Params, table: str) -> None:
     """Fill one ablation table: train, evaluate and measure each row, and compare it with the first."""
     wanted = study.load(table, TABLES)
-    recipe = params.ablate.model_dump(include={"epochs", "batch_size", "learning_rate"})
-    params = config.with_overrides(params, {f"train.{key}": value for key, value in recipe.items()})
+    params = config.for_ablation(params)
+    study.check_rows(params, wanted, file=TABLES / f"{table}.yaml")
     rows = [(row, study.row_params(params, wanted, row.set, row=row.name)) for row in wanted.rows]
     corpus = Corpus.open()
     backbone, card = experiment.load_backbone(params, corpus, MODEL)

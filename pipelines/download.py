@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from vtn import config
 from vtn.command import run_stage
 from vtn.sections import Params
 
 ANNOTATIONS = Path("data/annotations.csv")
 VIDEOS = Path("data/videos")
+TABLES = Path("pipelines/ablations")
 
 
 def download(params: Params) -> None:
@@ -14,6 +16,7 @@ def download(params: Params) -> None:
     # The processes that draw clips import this module: they must not wait for pandas.
     from vtn.data import annotations, sources
 
+    config.check_tables(params, TABLES)  # told now, not after the training
     frame = sources.prepare(params.dataset, seed=params.seed, workers=params.machine.workers)
     # DVC declares the directory as an output whatever the source; a user's folder leaves it empty.
     VIDEOS.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from vtn import experiment, keys, runs
 from vtn.command import run_stage
+from vtn.config import check_tables
 from vtn.data.corpus import Corpus
 from vtn.evaluation import plots
 from vtn.model import checkpoint
@@ -16,10 +17,12 @@ from vtn.tracking import Tracker
 MODEL = Path("models/vtn")
 REPORT = Path("reports/train")
 WORK = Path("work/train")
+TABLES = Path("pipelines/ablations")
 
 
 def train(params: Params) -> None:
     """Train on data/frames; the best epoch's model goes to models/vtn."""
+    check_tables(params, TABLES)  # as an empty split, told now, not after the training
     corpus = Corpus.open()
     for split in ("train", "val", params.evaluate.split):
         corpus.labelled(split)  # an empty split is told now, not after the training

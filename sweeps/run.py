@@ -23,6 +23,7 @@ def sweep(params: Params, name: str) -> None:
     from sweeps.search import Search
 
     wanted = study.load(name, STUDIES)
+    study.check_rows(params, wanted, file=STUDIES / f"{name}.yaml")
     corpus = Corpus.open()
     backbone, weights = None, ""
     if wanted.features == "trained":

@@ -30,7 +30,7 @@ def write_checkpoint(directory: Path, *, run: str | None = None, max_frames: int
             temporal=TemporalConfig(layers=1, feedforward=32, window=4), head=HeadConfig(hidden=16)
         ),
         clip=ClipConfig(frames=4, seconds=1.0, crop=SIDE),
-        decode=DecodeConfig(short_side=SIDE),
+        decode=DecodeConfig(short_side=SIDE, max_fps=25.0),
         evaluate=EvaluateConfig(max_frames=max_frames),
     )
     model = vtn.build(params.model, num_classes=len(CLASSES), crop=SIDE)

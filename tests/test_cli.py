@@ -136,7 +136,7 @@ def test_use_lists_the_presets_writes_one_and_says_how_to_go_back(workplace, mon
     assert "vit_b_vtn_12" in capsys.readouterr().out
     assert code_of(["use", "vit_b_vtn_12", "--params", str(params)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "model.temporal.layers: 3 -> 12" in lines
+    assert "model.temporal.layers: 2 -> 12" in lines
     assert (
         lines[-1]
         == f"{len(lines) - 1} values changed; `git checkout {params}` brings back what was committed"

@@ -7,6 +7,8 @@ from pydantic import ValidationError
 from vtn import config
 from vtn.sections import Params
 
+REPOSITORY = Path(__file__).parent.parent
+
 
 def problems(tree):
     """The lines of the report that `tree` is refused with, its heading left out."""
@@ -19,6 +21,10 @@ def problems(tree):
 
 def nested(**overrides):
     return config.override({}, {key.replace("__", "."): value for key, value in overrides.items()})
+
+
+def test_the_defaults_are_the_numbers_of_params_yaml():
+    assert config.load(REPOSITORY / "params.yaml") == Params()
 
 
 def test_the_defaults_are_valid_and_survive_a_round_trip():
@@ -34,12 +40,10 @@ def test_params_are_frozen():
 
 def test_load_reads_the_file_and_overrides_win(tmp_path):
     file = tmp_path / "params.yaml"
-    file.write_text(
-        "train:\n  epochs: 7\n  learning_rate: 1e-3\nmodel:\n  temporal:\n    window: [8, 16, 32]\n"
-    )
+    file.write_text("train:\n  epochs: 7\n  learning_rate: 1e-3\nmodel:\n  temporal:\n    window: [8, 16]\n")
     params = config.load(file, ["train.epochs=3", "clip.seconds=2.5", "dataset.annotations=a b.csv"])
     assert (params.train.epochs, params.train.learning_rate, params.clip.seconds) == (3, 1e-3, 2.5)
-    assert params.model.temporal.windows == (8, 16, 32)
+    assert params.model.temporal.windows == (8, 16)
     assert params.dataset.annotations == Path("a b.csv")
 
 
@@ -59,6 +63,13 @@ def test_a_file_that_is_no_params_is_refused_in_one_line(tmp_path, text, message
         config.load(file)
     assert str(caught.value).startswith(str(file))
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_utf8_is_refused_with_the_remedy(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_bytes("dataset: {folder: höhe}\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"params\.yaml is not UTF-8 \(.* at byte 19\); save it as UTF-8"):
+        config.load(file)
 
 
 def test_an_empty_file_means_the_defaults(tmp_path):
@@ -137,18 +148,18 @@ def test_a_refused_value_is_reported_with_its_key_as_written(key, value, rule):
 
 
 CROSS_FIELD = {
-    "clip.crop: 96 pixels do not fit into decode.short_side: 64": {"clip__crop": 96},
+    "clip.crop: 96 pixels do not fit into decode.short_side: 48": {"clip__crop": 96},
     "clip.frames: 8 in clip.seconds: 0.2 is 40 frames a second": {"clip__seconds": 0.2},
     "model.temporal.width: 30 is not a multiple of model.temporal.heads: 4": {"model__temporal__width": 30},
-    "model.temporal.window: 2 windows for model.temporal.layers: 3": {"model__temporal__window": [2, 2]},
+    "model.temporal.window: 3 windows for model.temporal.layers: 2": {"model__temporal__window": [2, 2, 2]},
     "model.temporal.window: 5 must be even": {"model__temporal__window": 5},
     "dataset.val_share: 0.5 and dataset.test_share: 0.5": {
         "dataset__val_share": 0.5,
         "dataset__test_share": 0.5,
     },
     "train.augment.min_scale: 1.5 is above train.augment.max_scale: 1.0": {"train__augment__min_scale": 1.5},
-    "train.augment.max_scale: 2.0 times clip.crop: 64": {"train__augment__max_scale": 2},
-    "train.warmup_epochs: 20 must stay below train.epochs: 20": {"train__warmup_epochs": 20},
+    "train.augment.max_scale: 2.0 times clip.crop: 48": {"train__augment__max_scale": 2},
+    "train.warmup_epochs: 8 must stay below train.epochs: 8": {"train__warmup_epochs": 8},
     "train.decay_epochs: empty": {"train__schedule": "step"},
     "model.backbone.pretrained: true and model.backbone.weights: w.pt exclude": {
         "model__backbone__pretrained": True,
@@ -178,8 +189,25 @@ def test_one_epoch_needs_no_shorter_warm_up():
     assert config.parse(nested(train__epochs=1, train__warmup_epochs=1)).train.epochs == 1
 
 
+def test_the_recipe_of_ablations_is_named_by_its_own_keys():
+    params = config.parse(nested(train__warmup_epochs=3, ablate__epochs=2))
+    with pytest.raises(ValueError, match=r"train\.warmup_epochs: 3 must stay below ablate\.epochs: 2;"):
+        config.for_ablation(params)
+    assert config.for_ablation(Params()).train.learning_rate == Params().ablate.learning_rate
+
+
+def test_a_table_without_its_file_is_refused_with_the_known_names(tmp_path):
+    for name in ("depth", "paper/frames"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").touch()
+    config.check_tables(config.parse(nested(ablate__tables=["depth", "paper/frames"])), tmp_path)
+    for name, remedy in (("depht", r"did you mean depth\?"), ("x", "known are depth, paper/frames")):
+        with pytest.raises(ValueError, match=rf"ablate\.tables: .*/{name}\.yaml not found; {remedy}"):
+            config.check_tables(config.parse(nested(ablate__tables=["depth", name])), tmp_path)
+
+
 def test_one_window_counts_for_each_layer():
-    assert config.parse(nested(model__temporal__layers=2)).model.temporal.windows == (32, 32)
+    assert config.parse(nested(model__temporal__layers=3)).model.temporal.windows == (4, 4, 4)
 
 
 def test_flatten_and_override_are_inverse():

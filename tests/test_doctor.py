@@ -42,6 +42,16 @@ def test_params_that_are_wrong_are_explained_and_the_rest_is_still_looked_at(tmp
     assert states("disk", findings)
 
 
+def test_a_table_that_is_not_there_is_named_before_a_stage_runs(tmp_path):
+    (tmp_path / "pipelines/ablations").mkdir(parents=True)
+    (tmp_path / "pipelines/ablations/depth.yaml").touch()
+    (tmp_path / "params.yaml").write_text("ablate: {tables: [depth]}\n")
+    assert states("ablations") == [("ok", "ok    ablations: depth")]
+    (tmp_path / "params.yaml").write_text("ablate: {tables: [depht]}\n")
+    ((state, text),) = states("ablations")
+    assert state == "fail" and "depht.yaml not found; did you mean depth?" in text
+
+
 def test_a_package_that_is_absent_or_too_old_is_named_with_the_remedy(monkeypatch):
     monkeypatch.setattr(metadata, "requires", lambda name: ["no-such-thing>=1", "torch>=99"])
     first, second, *_ = doctor._packages()

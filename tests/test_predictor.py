@@ -34,7 +34,7 @@ def predictor(model) -> Predictor:
 def test_an_answer_is_that_of_the_evaluation_of_the_stored_frames(model, predictor, tmp_path):
     video = write_clip(tmp_path / "videos" / "a.mp4", frames=60, fps=30)
     rows = pd.DataFrame({"video": ["a.mp4"], "label": "run", "split": "test", "group": ""}, dtype="str")
-    decode = DecodeConfig(short_side=SIDE, shards=1)
+    decode = DecodeConfig(short_side=SIDE, max_fps=25.0, shards=1)
     pack(rows, tmp_path / "videos", tmp_path / "frames", decode=decode, workers=0)
     store, labelled = FrameStore.open(tmp_path / "frames"), Labelled(("a.mp4",), (0,))
     network, card = checkpoint.load(model)

@@ -181,7 +181,7 @@ def test_a_table_of_an_unknown_preset_is_named(tmp_path, monkeypatch):
         "preset": "other",
         "features": "none",
         "rows": [{"name": "r"}],
-        "report": [],
+        "report": ["top1", "latency_ms_p50"],
     }
     (tmp_path / presets.TABLES).mkdir(parents=True)
     (tmp_path / presets.TABLES / "odd.yaml").write_text(yaml.safe_dump(table))

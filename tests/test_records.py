@@ -10,7 +10,7 @@ from vtn import identity, records
 def test_params_are_flat_and_written_as_in_params_yaml(tmp_path):
     params = records.read(write_run(tmp_path, uid="a")).params
     assert params["train.optimizer"] == "adamw"
-    assert params["train.epochs"] == "20"
+    assert params["train.epochs"] == "8"
     assert params["model.backbone.pretrained"] == "false"
     assert params["model.backbone.weights"] == "null"
 

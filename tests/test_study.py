@@ -1,6 +1,5 @@
 """Tables and sweeps are checked when they are read, and those of the repository fit params.yaml."""
 
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -19,14 +18,14 @@ SWEEP = {
     "features": "none",
     "space": {"clip.frames": [2, 4]},
     "objectives": {"top1": "maximize"},
-    "report": ["top1"],
+    "report": ["top1", "latency_ms_p50"],
 }
 TABLE = {
     "title": "t",
     "why": "w",
     "features": "none",
     "rows": [{"name": "base"}, {"name": "deep", "set": {"model.temporal.layers": 3}}],
-    "report": ["top1"],
+    "report": ["top1", "latency_ms_p50"],
 }
 
 
@@ -50,21 +49,45 @@ def test_every_row_of_the_tables_fits_the_params(path, params):
     assert len(table.rows) >= 2
     names = [row.name for row in table.rows]
     assert len(set(names)) == len(names)
-    for row in table.rows:
-        study.row_params(params, table, row.set, row=row.name)
+    study.check_rows(config.for_ablation(params), table, file=path)
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=ids)
 def test_every_point_of_the_studies_fits_the_params(path, params):
     sweep = study.load(path.stem, path.parent)
     assert sweep.is_grid and set(sweep.objectives) <= set(sweep.report)
-    for point in product(*sweep.space.values()):
-        changes = dict(zip(sweep.space, point, strict=True))
-        study.row_params(params, sweep, changes, row=str(changes))
+    study.check_rows(params, sweep, file=path)
 
 
 def test_every_table_of_the_params_exists(params):
     assert set(params.ablate.tables) == {path.stem for path in TABLES}
+
+
+RANGES = {"train.warmup_epochs": {"low": 0, "high": 9}, "clip.seconds": {"low": 1.0, "high": 2.0}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"rows": [{"name": "base"}, {"name": "fast", "set": {"clip.frames": 64}}]},
+            "row 'fast': .*64 in clip",
+        ),
+        (
+            {"rows": [], **SWEEP, "space": {"clip.frames": [2, 64]}},
+            "row 'clip.frames=64': .*64 in clip.seconds",
+        ),
+        (
+            {"rows": [], **SWEEP, "space": RANGES, "trials": 3},
+            "row 'train.warmup_epochs=9, clip.seconds=1.0': .*train.warmup_epochs: 9 must stay below train.epochs",
+        ),
+    ],
+    ids=["table", "grid", "corner of ranges"],
+)
+def test_an_impossible_row_point_or_corner_is_found_before_any_is_trained(params, change, message):
+    wanted = Study(**{**TABLE, **change})
+    with pytest.raises(ValueError, match=rf"(?s)^mine\.yaml: {message}"):
+        study.check_rows(params, wanted, file=Path("mine.yaml"))
 
 
 def test_a_row_is_the_params_then_the_base_then_its_own_changes(params):
@@ -98,9 +121,22 @@ def test_a_row_that_does_not_fit_is_named_with_the_nearest_key(params):
         ({"objectives": {}}, "a space needs objectives"),
         ({"space": {"train.learning_rate": {"low": 0.1, "high": 1.0}}}, "ranges needs trials"),
         ({"features": "some"}, "features: "),
-        ({"colour": 1}, "colour: extra inputs"),
+        ({"colour": 1}, "colour: Extra inputs"),
         ({"space": {"clip.frames": []}}, "space"),
         ({"objectives": {"top1": "up"}}, r"objectives\.top1"),
+        (
+            {"objectives": {"Top1": "maximize"}},
+            r"objectives\.Top1.*: Top1 is no number of a row; did you mean top1",
+        ),
+        (
+            {"report": ["top1", "latency_p50"]},
+            r"report\.1: latency_p50 is no .* did you mean latency_ms_p50\?",
+        ),
+        ({"report": ["protocol"]}, r"report\.0: protocol is no number of a row; known are top1, top5, "),
+        ({"report": ["top1", "latency_ms_p50", "top1"]}, "names a number twice"),
+        ({"report": ["top1"]}, "the picture is drawn of latency_ms_p50 too"),
+        ({"space": {"seed": {"low": 2, "high": 1}}, "trials": 2}, "low: 2 is above high: 1; swap them"),
+        ({"space": {"seed": {"low": 0, "high": 1, "log": True}}, "trials": 2}, "low: 0 must be above 0"),
     ],
 )
 def test_a_wrong_study_is_refused_with_file_and_rule(tmp_path, change, rule):

@@ -65,7 +65,7 @@ def test_a_run_in_progress_is_uploaded_with_all_its_facts(client, tmp_path):
     run, histories, files = everything(client, run_id)
     assert run["info"]["run_name"] == "run facts" and run["info"]["status"] == "RUNNING"
     assert client.get_experiment(run["info"]["experiment_id"]).name == "motions"
-    assert run["data"]["params"]["train.learning_rate"] == "0.002"
+    assert run["data"]["params"]["train.learning_rate"] == "0.001"
     tags = run["data"]["tags"]
     assert (tags["vtn.uid"], tags["kind"], tags["study"], tags["trial"]) == ("facts", "train", "frames", "4")
     assert [(step, value) for step, value, _ in histories["val_top1"]] == [(1, 0.1), (2, 0.2)]

@@ -2,7 +2,7 @@
 
 import difflib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
@@ -21,13 +21,22 @@ def load(path: Path = PARAMS_FILE, overrides: Iterable[str] = ()) -> Params:
     """
     if not path.is_file():
         raise ValueError(f"{path} not found: run from the repository's root, or name the file with --params")
-    try:
-        tree = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    tree = read_yaml(path) or {}
     if not isinstance(tree, dict):
         raise ValueError(f"{path} holds {type(tree).__name__}, not sections: see the README's example")
     return parse(override(tree, dict(parse_assignment(text) for text in overrides)))
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds; ValueError names the file where it is not UTF-8 or not YAML."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def parse(tree: Mapping[str, Any]) -> Params:
@@ -44,6 +53,33 @@ def parse(tree: Mapping[str, Any]) -> Params:
 def with_overrides(params: Params, overrides: Mapping[str, Any]) -> Params:
     """A copy of `params` with dotted keys replaced, checked anew."""
     return parse(override(params.model_dump(mode="json"), overrides))
+
+
+def for_ablation(params: Params) -> Params:
+    """A copy of `params` with the recipe of ablation rows; ValueError names its keys as they are written."""
+    recipe = params.ablate.model_dump(include={"epochs", "batch_size", "learning_rate"})
+    try:
+        return with_overrides(params, {f"train.{key}": value for key, value in recipe.items()})
+    except ValueError as error:
+        text = str(error)
+        for key in recipe:
+            text = text.replace(f"train.{key}:", f"ablate.{key}:")
+        raise ValueError(text) from None
+
+
+def check_tables(params: Params, directory: Path) -> None:
+    """Raises ValueError for a name in ablate.tables that has no file in `directory`, where tables lie."""
+    files = directory.rglob("*.yaml")
+    known = sorted(path.relative_to(directory).with_suffix("").as_posix() for path in files)
+    for name in params.ablate.tables:
+        if name not in known:
+            raise ValueError(f"ablate.tables: {directory}/{name}.yaml not found; {suggest(name, known)}")
+
+
+def suggest(name: str, known: Sequence[str]) -> str:
+    """The remedy for an unknown name: the known one that looks most like it, or else all of them."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known) or 'none'}"
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

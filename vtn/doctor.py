@@ -19,6 +19,7 @@ from vtn.sections import Params
 
 DISTRIBUTION = "vtn-lab"
 DATA, FRAMES, MODEL = Path("data"), Path("data/frames"), Path("models/vtn")
+TABLES = Path("pipelines/ablations")
 DECODERS = ("h264", "hevc", "av1", "vp9")
 # The embedded data set with its frames, features and models stays below the first.
 NEEDED_GB, COMFORTABLE_GB = 1.0, 10.0
@@ -45,6 +46,7 @@ def examine(params_file: Path = config.PARAMS_FILE, overrides: Sequence[str] = (
     found, params = _params(params_file, overrides)
     yield found
     checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
+        ("ablations", lambda: _tables(params)),
         ("python", _python),
         ("packages", _packages),
         ("tools", _tools),
@@ -68,6 +70,17 @@ def _params(path: Path, overrides: Sequence[str]) -> tuple[Finding, Params]:
     except ValueError as error:
         return Finding("params", "fail", _one_line(error), f"mend {path}"), Params()
     return Finding("params", "ok", f"{path} is valid"), params
+
+
+def _tables(params: Params) -> Iterator[Finding]:
+    if not TABLES.is_dir():  # installed elsewhere, without the pipeline
+        return
+    try:
+        config.check_tables(params, TABLES)
+    except ValueError as error:
+        yield Finding("ablations", "fail", str(error))
+    else:
+        yield Finding("ablations", "ok", ", ".join(params.ablate.tables) or "none")
 
 
 def _python() -> Iterator[Finding]:

@@ -1,13 +1,23 @@
 """One schema for ablation tables and sweeps: a base, then explicit rows or a space to search."""
 
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from vtn import config
 from vtn.sections import Params, Section
+
+# What `experiment.run` measures of a row, beside its seed and protocol: all that can be reported or searched for.
+NUMBERS = (
+    *("top1", "top5", "coverage", "top1_missing_as_wrong", "calibration_error", "nll", "videos", "annotated"),
+    *("latency_ms_p50", "latency_ms_p95", "latency_ms_spread", "backbone_ms_p50", "over_backbone"),
+    *("clips_per_second", "frames_per_second", "peak_memory_mb", "parameters", "gmacs"),
+    *("train_seconds", "epochs"),
+)
+DRAWN = ("top1", "latency_ms_p50")
 
 
 class Published(Section):
@@ -34,7 +44,22 @@ class Range(Section):
     high: int | float
     log: bool = False
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low: {self.low} is above high: {self.high}; swap them")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low: {self.low} must be above 0 where log: true; raise it")
+        return self
 
+
+def _known(name: str) -> str:
+    if name not in NUMBERS:
+        raise ValueError(f"{name} is no number of a row; {config.suggest(name, NUMBERS)}")
+    return name
+
+
+Number = Annotated[str, AfterValidator(_known)]
 Choices = Annotated[tuple[Any, ...], Field(min_length=1)]
 
 
@@ -54,8 +79,8 @@ class Study(Section):
     rows: tuple[Row, ...] = ()
     space: dict[str, Range | Choices] = {}
     trials: Annotated[int, Field(ge=1)] | None = None
-    objectives: dict[str, Literal["maximize", "minimize"]] = {}
-    report: tuple[str, ...]
+    objectives: dict[Number, Literal["maximize", "minimize"]] = {}
+    report: tuple[Number, ...]
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -65,6 +90,14 @@ class Study(Section):
             raise ValueError("a space needs objectives, for example {top1: maximize}")
         if self.space and not self.is_grid and self.trials is None:
             raise ValueError("a space with ranges needs trials, the number of points to try")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_report(self) -> Self:
+        if len(set(self.report)) < len(self.report):
+            raise ValueError(f"report: {', '.join(self.report)} names a number twice; name it once")
+        if absent := [name for name in DRAWN if name not in self.report]:
+            raise ValueError(f"report: the picture is drawn of {' and '.join(absent)} too; add it")
         return self
 
     @property
@@ -80,15 +113,37 @@ def load(name: str, directory: Path) -> Study:
         known = ", ".join(sorted(found.stem for found in directory.glob("*.yaml")))
         raise ValueError(f"{path} not found; there are {known or 'none'}")
     try:
-        return Study.model_validate(yaml.safe_load(path.read_text()))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        return Study.model_validate(config.read_yaml(path))
     except ValidationError as error:
         problems = [
-            f"{'.'.join(map(str, problem['loc'])) or 'the study'}: {problem['msg'].lower()}"
+            f"{'.'.join(map(str, problem['loc'])) or 'the study'}: {problem['msg'].removeprefix('Value error, ')}"
             for problem in error.errors()
         ]
         raise ValueError(f"{path}: {'; '.join(problems)}") from None
+
+
+def check_rows(params: Params, study: Study, *, file: Path) -> None:
+    """Try the params of every row, grid point and corner of ranges, before any of them is trained.
+
+    Raises ValueError that names the study's file and the first row that is impossible.
+    """
+    for row, changes in _rows(study):
+        try:
+            row_params(params, study, changes, row=row)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+
+
+def _rows(study: Study) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The name and the changes of each row of a table; of a sweep, of each combination of values and limits."""
+    for row in study.rows:
+        yield row.name, row.set
+    limits = [
+        values if isinstance(values, tuple) else (values.low, values.high) for values in study.space.values()
+    ]
+    for point in product(*limits) if study.space else ():
+        changes = dict(zip(study.space, point, strict=True))
+        yield ", ".join(f"{key}={value}" for key, value in changes.items()), changes
 
 
 def row_params(params: Params, study: Study, changes: dict[str, Any], *, row: str) -> Params:

@@ -31,7 +31,7 @@ def videos(tmp_path_factory):
 @pytest.fixture
 def frames(videos, tmp_path):
     table = pd.DataFrame(ROWS, columns=["video", "label", "split"], dtype="str").assign(group="")
-    decode = DecodeConfig(short_side=32, shards=2, max_rejected=0.9)
+    decode = DecodeConfig(short_side=32, max_fps=25.0, shards=2, max_rejected=0.9)
     pack(table, videos, tmp_path / "frames", decode=decode, workers=0)
     return tmp_path / "frames"
 

@@ -16,7 +16,7 @@ from vtn.sections import DecodeConfig
 
 
 def make(folder: Path, store: Path, *names: str, quality: int = 95) -> FrameStore:
-    config = DecodeConfig(short_side=48, shards=2, quality=quality, max_rejected=0.5)
+    config = DecodeConfig(short_side=48, max_fps=25.0, shards=2, quality=quality, max_rejected=0.5)
     pack(annotations(*names), folder, store, decode=config, workers=0)
     return FrameStore.open(store)
 

@@ -19,7 +19,7 @@ from vtn.data.pool import run
 from vtn.data.shard import ShardWriter
 from vtn.sections import DecodeConfig
 
-CONFIG = DecodeConfig(short_side=32, shards=3, max_rejected=0.5)
+CONFIG = DecodeConfig(short_side=32, max_fps=25.0, shards=3, max_rejected=0.5)
 NAMES = [f"class {number % 2}/-clip 'é' {number}.mp4" for number in range(12)]
 
 
@@ -286,10 +286,31 @@ def test_the_manifest_has_every_video_with_its_reason(tmp_path, capsys):
     assert (rows[["reason"]] == "").sum().item() == 1
 
 
+def test_the_same_file_in_two_splits_or_under_two_labels_is_a_warning_that_names_both(tmp_path, capsys):
+    names = ["a.mp4", "b.mp4", "copy of a.mp4", "copy of b.mp4", "other.mp4"]
+    for number, name in enumerate(names):
+        write_video(tmp_path / name, frames=5, shade=number)
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / f"copy of {name}").write_bytes((tmp_path / name).read_bytes())
+    table = annotations(*names).assign(label="x", split="train")
+    plain = pack(table, tmp_path, tmp_path / "frames", decode=CONFIG, workers=0)
+    assert "warning" not in capsys.readouterr().out
+    table["split"] = ["train", "train", "test", "train", "val"]
+    table["label"] = ["x", "x", "x", "y", "y"]
+    rows = pack(table, tmp_path, tmp_path / "frames", decode=CONFIG, workers=0)
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert [line.partition(": ")[2].partition(": ")[2] for line in warnings] == [
+        "a.mp4 (train), copy of a.mp4 (test)",
+        "b.mp4 (x), copy of b.mp4 (y)",
+    ]
+    assert "1 file(s) with several splits" in warnings[0] and "several labels" in warnings[1]
+    assert rows["reason"].tolist() == plain["reason"].tolist()
+
+
 def test_every_odd_file_is_in_the_manifest(shared, tmp_path):
     folder = shared / "media/odd"
     names = sorted(path.name for path in folder.iterdir() if path.name != "expected.csv")
-    config = DecodeConfig(short_side=16, min_frames=1, shards=2, max_rejected=0.4)
+    config = DecodeConfig(short_side=16, max_fps=25.0, min_frames=1, shards=2, max_rejected=0.4)
     rows = pack(annotations(*names), folder, tmp_path, decode=config, workers=2)
     assert rows["video"].tolist() == names
     assert rows["status"].value_counts().to_dict() == {

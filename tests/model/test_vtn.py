@@ -101,7 +101,7 @@ def test_it_overfits_one_batch(backbone, attention):
 
 def test_parameters_are_counted_as_the_paper_s():
     paper = ModelConfig(
-        temporal=TemporalConfig(heads=12, feedforward=3072, position="learned", window=32),
+        temporal=TemporalConfig(layers=3, heads=12, feedforward=3072, position="learned", window=32),
         head=HeadConfig(hidden=768),
     )
     model = build_on_features(paper, num_classes=400, features=768)

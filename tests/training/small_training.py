@@ -25,7 +25,7 @@ K, D, SIDE = 3, 8, 16
 LABELLED = Labelled(tuple(f"{number % K}-{number}.mp4" for number in range(12)), tuple(range(K)) * 4)
 CLIP = ClipConfig(frames=4, seconds=1.0, crop=SIDE)
 MODEL = ModelConfig(
-    temporal=TemporalConfig(layers=1, heads=2, feedforward=16, window=4, dropout=0.2),
+    temporal=TemporalConfig(layers=1, heads=2, feedforward=16, window=4, dropout=0.2, attention_dropout=0.1),
     head=HeadConfig(hidden=16, dropout=0.2),
 )
 SHORT = TrainConfig(epochs=3, batch_size=4, warmup_epochs=1, learning_rate=1e-2, precision="float32")

@@ -7,6 +7,7 @@ import torch
 from small_training import model
 
 from vtn.sections import TrainConfig
+from vtn.training import optimiser
 from vtn.training.optimiser import build_average, build_optimizer, build_schedule
 
 PER_EPOCH = 4
@@ -83,12 +84,23 @@ def test_a_frozen_backbone_is_left_to_itself():
     assert not given & {id(parameter) for parameter in trained.backbone.parameters()}
 
 
-def test_an_unknown_optimiser_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"train\.optimizer: 'adamm' is not one of timm's"):
-        build_optimizer(model(), recipe(optimizer="adamm"))
+@pytest.mark.parametrize("name", ["adam_w", "lookahead_adam_w"])
+def test_an_unknown_optimiser_is_refused_with_its_nearest_names(name):
+    message = rf"train\.optimizer: '{name}' is no timm optimiser; did you mean adamw or \w+ or \w+\?"
+    with pytest.raises(ValueError, match=message):
+        build_optimizer(model(), recipe(optimizer=name))
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb", "lion"])
+def test_an_optimiser_that_cannot_run_here_is_not_called_unknown(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("APEX and CUDA required for fused optimizers")
+
+    monkeypatch.setattr(optimiser, "create_optimizer_v2", refuse)
+    with pytest.raises(ValueError, match=r"'fusedadam' cannot be used \(APEX .*\); choose another"):
+        build_optimizer(model(), recipe(optimizer="fusedadam"))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "AdamW", "lamb", "lion", "lookahead_sgd"])
 def test_timm_s_optimisers_are_known_by_name(name):
     assert build_optimizer(model(), recipe(optimizer=name)).param_groups
 

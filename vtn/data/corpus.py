@@ -62,8 +62,8 @@ class Corpus:
         rows = rows[rows["accepted"]]
         if rows.empty:
             raise ValueError(
-                f"no usable video in split {split!r}; give some videos that split in the annotations, "
-                f"or raise dataset.val_share / dataset.test_share"
+                f"no usable video in split {split!r}; raise dataset.{split}_share, or name the split of some "
+                f"videos in the annotations{', or set evaluate.split: val' if split == 'test' else ''}"
             )
         numbers = {name: number for number, name in enumerate(self.classes)}
         return Labelled(tuple(rows["video"]), tuple(numbers[label] for label in rows["label"]))

@@ -68,6 +68,7 @@ def pack(
         decoded = sum(count for _, count in results)
         print(f"decoded {decoded}, reused {len(annotations) - decoded} of {len(annotations)} videos")
         rows = _manifest_rows(annotations, headers)
+        _warn_of_leaks(rows)
         _refuse_rejects(rows, store, videos, decode.max_rejected)
         manifest.write(rows, store / MANIFEST_FILE)
         _declare_whole(store, headers, jobs[0].recipe)
@@ -216,6 +217,22 @@ def _with_duplicates(rows: pd.DataFrame) -> list[str]:
     if notes:
         print(f"note: {len(notes)} video(s) repeat a file, see `reason` in the manifest; {notes[0]}")
     return [reasons[video] for video in rows["video"]]
+
+
+def _warn_of_leaks(rows: pd.DataFrame) -> None:
+    """Warn of files that lie, under several names, in several splits or under several labels."""
+    usable = rows[rows["accepted"]].sort_values(["sha256", "video"])
+    for column, harm in (
+        ("split", "accuracy on them is memory; keep each in one split"),
+        ("label", "one of them is wrong; keep the right one"),
+    ):
+        spread = usable[usable.groupby("sha256")[column].transform("nunique") > 1]
+        if spread.empty:
+            continue
+        shown = [f"{video} ({value})" for video, value in zip(spread["video"], spread[column], strict=True)]
+        more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
+        count = spread["sha256"].nunique()
+        print(f"warning: {count} file(s) with several {column}s, {harm}: {', '.join(shown[:SHOWN])}{more}")
 
 
 def _refuse_rejects(rows: pd.DataFrame, store: Path, videos: Path, max_rejected: float) -> None:

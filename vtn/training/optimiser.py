@@ -1,8 +1,9 @@
 """Optimiser, learning-rate schedule and weight averaging, all timm's."""
 
+import difflib
 from typing import Any
 
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
@@ -16,8 +17,9 @@ from vtn.sections import TrainConfig
 def build_optimizer(model: VTN, train: TrainConfig) -> Optimizer:
     """The optimiser named by `train.optimizer`, weight decay on matrices only.
 
-    Raises ValueError for a name that timm does not know.
+    Raises ValueError for a name that timm does not know, and for one whose package is not installed.
     """
+    _check_name(train.optimizer)
     try:
         optimizer: Optimizer = create_optimizer_v2(
             _groups(model, train),
@@ -26,7 +28,9 @@ def build_optimizer(model: VTN, train: TrainConfig) -> Optimizer:
             weight_decay=train.weight_decay,
         )
     except (ValueError, AssertionError) as error:
-        raise ValueError(f"train.optimizer: {train.optimizer!r} is not one of timm's: {error}") from None
+        raise ValueError(
+            f"train.optimizer: {train.optimizer!r} cannot be used ({error}); choose another, for example adamw"
+        ) from None
     return optimizer
 
 
@@ -51,6 +55,14 @@ def build_schedule(optimizer: Optimizer, train: TrainConfig, *, updates_per_epoc
 def build_average(model: nn.Module, train: TrainConfig) -> ModelEmaV3 | None:
     """An exponential moving average of the weights, where `train.ema_decay` asks for one."""
     return None if train.ema_decay is None else ModelEmaV3(model, decay=train.ema_decay)
+
+
+def _check_name(name: str) -> None:
+    known = list_optimizers()
+    plain = name.lower().removeprefix("lookahead_")  # timm wraps any of its own in this one
+    if plain not in known:
+        near = difflib.get_close_matches(plain, known, n=3, cutoff=0.4) or ["adamw", "sgd"]
+        raise ValueError(f"train.optimizer: {name!r} is no timm optimiser; did you mean {' or '.join(near)}?")
 
 
 def _groups(model: VTN, train: TrainConfig) -> list[dict[str, Any]]:

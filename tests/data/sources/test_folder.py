@@ -16,8 +16,8 @@ def put(folder, *names):
         (folder / name).touch()
 
 
-def annotate(folder, *rows):
-    (folder / "annotations.csv").write_text("\n".join(["video,label", *rows]) + "\n")
+def annotate(folder, *rows, head="video,label"):
+    (folder / "annotations.csv").write_text("\n".join([head, *rows]) + "\n")
 
 
 def test_a_sub_folder_is_a_class_and_any_name_works(tmp_path):
@@ -119,8 +119,44 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path):
 
 def test_too_few_videos_for_a_holdout_name_the_share(tmp_path):
     put(tmp_path, "walk/a.mp4", "run/b.mp4")
-    with pytest.raises(ValueError, match=r"dataset\.val_share: 0\.15 cannot be met"):
+    with pytest.raises(ValueError, match=r"dataset\.val_share: 0\.15 cannot be met: .* name the split val"):
         prepare(DatasetConfig(name="folder", folder=tmp_path), seed=0, workers=0)
+    annotate(tmp_path, "walk/a.mp4,x,train", "run/b.mp4,y,train", "c.mp4,x,val", head="video,label,split")
+    remedy = r"set dataset\.test_share: 0 and evaluate\.split: val"
+    with pytest.raises(ValueError, match=rf"test_share: 0\.15 cannot be met: .*{remedy}"):
+        prepare(DatasetConfig(name="folder", folder=tmp_path), seed=0, workers=0)
+
+
+def test_a_validation_share_of_zero_needs_named_validation_videos(tmp_path):
+    put(tmp_path, *(f"{label}/{number}.mp4" for label in "xy" for number in range(9)))
+    dataset = DatasetConfig(name="folder", folder=tmp_path, val_share=0)
+    with pytest.raises(ValueError, match=r"val_share: 0, .*; raise dataset\.val_share, or name the split"):
+        prepare(dataset, seed=0, workers=0)
+    rows = [
+        f"{label}/{number}.mp4,{label},{'' if number else 'val'}" for label in "xy" for number in range(9)
+    ]
+    annotate(tmp_path, *rows, head="video,label,split")
+    assert set(prepare(dataset, seed=0, workers=0)["split"]) == {"train", "val", "test"}
+    without_test = dataset.model_copy(update={"test_share": 0.0})  # for evaluate.split: val
+    assert set(prepare(without_test, seed=0, workers=0)["split"]) == {"train", "val"}
+
+
+def test_one_video_under_two_spellings_of_its_path_is_refused(tmp_path):
+    put(tmp_path, "a.mp4", "b.mp4", "c.mp4", "d.mp4")
+    rows = ["a.mp4,x,train", "./a.mp4,x,test", "b.mp4,y,train", "c.mp4,x,val"]
+    annotate(tmp_path, *rows, head="video,label,split")
+    with pytest.raises(ValueError, match=r"listed more than once: a\.mp4"):
+        prepare(DatasetConfig(name="folder", folder=tmp_path), seed=0, workers=0)
+
+
+def test_files_that_are_no_videos_are_counted_by_kind_and_hidden_ones_are_not(tmp_path, capsys):
+    put(tmp_path, "walk/a.mp4", "run/b.mp4", "walk/.DS_Store", "run/.cache/x.json", "README.md")
+    list_folder(tmp_path)
+    assert capsys.readouterr().out == ""
+    put(tmp_path, "walk/c.MXV", "walk/deep/d.mxv", "run/notes")
+    list_folder(tmp_path)
+    line = "left out 3 file(s) that are no videos: .mxv (2), no extension (1), for example 'run/notes'"
+    assert capsys.readouterr().out == f"{tmp_path}: {line}\n"
 
 
 def test_real_annotations_keep_their_people_apart(shared):

@@ -25,9 +25,22 @@ def prepare(dataset: DatasetConfig, *, seed: int, workers: int | None) -> "pd.Da
     frame = annotations.assign_splits(frame, val_share=shares["val"], test_share=shares["test"], seed=seed)
     annotations.check(frame)
     for split, share in shares.items():
-        if share > 0 and not (frame["split"] == split).any():
-            raise ValueError(
-                f"dataset.{split}_share: {share:g} cannot be met: no video can leave training without its class "
-                f"losing the last one; add videos or groups, or set dataset.{split}_share=0"
-            )
+        if not (frame["split"] == split).any():
+            _refuse_empty(split, share)
     return frame
+
+
+def _refuse_empty(split: str, share: float) -> None:
+    """Training cannot do without validation; without test videos, evaluation can take the split val."""
+    named = f"name the split {split} of some videos in an annotations file"
+    if share > 0:
+        aside = ", or set dataset.test_share: 0 and evaluate.split: val" if split == "test" else ""
+        raise ValueError(
+            f"dataset.{split}_share: {share:g} cannot be met: no video can leave training without its class "
+            f"losing the last one; add videos or groups, or {named}{aside}"
+        )
+    if split == "val":
+        raise ValueError(
+            "dataset.val_share: 0, but no video has the split val, on which training chooses its best epoch; "
+            f"raise dataset.val_share, or {named}"
+        )

@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -86,9 +87,11 @@ def _from_sub_folders(folder: Path) -> pd.DataFrame:
             f"dataset.folder: {folder} holds {len(stray)} video(s) outside its class folders, for example "
             f"{stray[0]!r}; move them into one, or arrange {LAYOUTS}"
         )
-    rows = [(video, entry.name) for entry in classes for video in _videos(folder, entry)]
+    files = {entry: _files(folder, entry) for entry in classes}
+    rows = [(video, entry.name) for entry in classes for video in _videos(entry, files[entry])]
     if len(classes) == 1:
         raise ValueError(f"dataset.folder: {folder} holds one class only, {classes[0].name!r}; add another")
+    _tell_left_out(folder, [path for paths in files.values() for path in paths if not is_video(path)])
     return pd.DataFrame(rows, columns=["video", "label"])
 
 
@@ -97,12 +100,15 @@ def _is_class(entry: Path) -> bool:
     return not entry.name.startswith(".") and entry.name != "__MACOSX"
 
 
-def _videos(folder: Path, class_folder: Path) -> list[str]:
-    """Videos anywhere below a class folder, as POSIX paths relative to `folder`, sorted."""
-    found = []
-    for parent, _, names in os.walk(class_folder, onerror=_refuse):
-        paths = [Path(parent, name) for name in names]
-        found += [path.relative_to(folder).as_posix() for path in paths if is_video(path)]
+def _files(folder: Path, class_folder: Path) -> list[Path]:
+    """Files anywhere below a class folder, relative to `folder`, sorted."""
+    walk = os.walk(class_folder, onerror=_refuse)
+    return sorted(Path(parent, name).relative_to(folder) for parent, _, names in walk for name in names)
+
+
+def _videos(class_folder: Path, files: list[Path]) -> list[str]:
+    """The videos among the files of a class, as POSIX paths, sorted."""
+    found = [path.as_posix() for path in files if is_video(path)]
     if not found:
         raise ValueError(
             f"dataset.folder: {class_folder} holds no video; add some or remove it (known extensions: "
@@ -112,6 +118,17 @@ def _videos(folder: Path, class_folder: Path) -> list[str]:
         if any("\udc80" <= character <= "\udcff" for character in name):  # how Python reads foreign bytes
             raise ValueError(f"dataset.folder: the file name {os.fsencode(name)!r} is not UTF-8; rename it")
     return sorted(found)
+
+
+def _tell_left_out(folder: Path, files: list[Path]) -> None:
+    """Print how many files are no videos by their names, and of which kinds; hidden ones are the system's."""
+    files = [path for path in files if not any(part.startswith(".") for part in path.parts)]
+    if files:
+        kinds = Counter(path.suffix.lower() or "no extension" for path in files)
+        counts = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
+        print(
+            f"{folder}: left out {len(files)} file(s) that are no videos: {counts}, for example {str(files[0])!r}"
+        )
 
 
 def _refuse(error: OSError) -> None:
