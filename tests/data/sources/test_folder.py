@@ -163,3 +163,15 @@ def test_real_annotations_keep_their_people_apart(shared):
     frame = prepare(DatasetConfig(name="folder", folder=shared / "media/weizmann"), seed=0, workers=0)
     assert frame["split"].value_counts()["test"] == 30
     assert (frame.groupby("group")["split"].nunique() == 1).all()
+
+
+def test_an_annotations_file_outside_the_folder_is_told_to_be_out_of_dvc_s_sight(tmp_path, capsys):
+    videos, elsewhere = tmp_path / "videos", tmp_path / "elsewhere"
+    put(videos, "a.mp4")
+    elsewhere.mkdir()
+    annotate(elsewhere, "a.mp4,walk")
+    list_folder(videos, elsewhere / "annotations.csv")
+    assert "run `dvc repro --force download`" in capsys.readouterr().out
+    annotate(videos, "a.mp4,walk")
+    list_folder(videos)
+    assert capsys.readouterr().out == ""

@@ -47,6 +47,11 @@ def is_video(path: Path) -> bool:
 
 def _from_file(folder: Path, annotations: Path) -> pd.DataFrame:
     frame = tables.read(annotations)
+    if not annotations.resolve().is_relative_to(folder.resolve()):
+        print(
+            f"note: {annotations} lies outside {folder}, where `dvc repro` does not see it change; "
+            "after an edit run `dvc repro --force download`, or move it into the folder"
+        )
     if refused := [name for name in frame["video"] if _leaves_folder(name)]:
         raise ValueError(
             f"annotations {annotations}: video {refused[0]!r} ({len(refused)} in all) leaves the folder; "
