@@ -127,3 +127,12 @@ def test_importing_the_model_takes_none_of_the_heavy_packages():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_the_whole_model_compiles_without_a_graph_break():
+    model = build(ModelConfig(), num_classes=3, crop=32).eval()
+    frames, positions = torch.randn(2, 5, 3, 32, 32), torch.arange(5).expand(2, -1)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(frames, positions), model(frames, positions))

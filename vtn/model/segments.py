@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 # Frames of a segment: as fast as one pass over all of them (docs/LOG.md); shorter ones repeat more at their edges.
-SEGMENT = 512
+SEGMENT = 1024
 
 
 def by_segments(rows: Callable[[int, int], Tensor], frames: int) -> Tensor:
