@@ -166,6 +166,10 @@ CROSS_FIELD = {
         "model__backbone__weights": "w.pt",
     },
     "model.backbone.frozen: true with random weights": {"model__backbone__frozen": True},
+    "evaluate.rate: 30 frames a second, but decode.max_fps: 8 keeps fewer": {"evaluate__rate": 30},
+    "evaluate.sampling: reference needs decode.max_fps: null, not 8.0, and evaluate.rate: 25, not None": {
+        "evaluate__sampling": "reference"
+    },
 }
 
 
@@ -183,6 +187,12 @@ def test_all_impossible_combinations_are_reported_at_once():
 
 def test_an_unlimited_frame_rate_allows_any_clip_rate():
     assert config.parse(nested(decode__max_fps=None, clip__seconds=0.1)).clip.rate == pytest.approx(80)
+
+
+def test_frame_numbers_are_allowed_where_all_frames_and_a_rate_are_there():
+    reference = nested(evaluate__sampling="reference", evaluate__rate=25, decode__max_fps=None)
+    assert config.parse(reference).evaluate.sampling == "reference"
+    assert Params().evaluate.sampling == "time"
 
 
 def test_one_epoch_needs_no_shorter_warm_up():

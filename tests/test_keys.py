@@ -28,7 +28,14 @@ def test_a_training_does_not_depend_on(same):
 
 
 @pytest.mark.parametrize(
-    "other", [{"seed": 1}, {"clip.frames": 2}, {"train.epochs": 3}, {"evaluate.max_frames": 7}]
+    "other",
+    [
+        {"seed": 1},
+        {"clip.frames": 2},
+        {"train.epochs": 3},
+        {"evaluate.max_frames": 7},
+        {"evaluate.sampling": "reference", "evaluate.rate": 8, "decode.max_fps": None},
+    ],
 )
 def test_a_training_depends_on(other):
     assert fit_key(other) != fit_key({})

@@ -10,6 +10,7 @@ from small_model import CLASSES, SIDE, write_checkpoint, write_clip
 from vtn.data.clips import EvaluationClips, Labelled, whole_video_views
 from vtn.data.frame_store import FrameStore
 from vtn.data.packing import pack
+from vtn.data.sampling import WholeVideo
 from vtn.evaluation.predict import predict
 from vtn.model import checkpoint
 from vtn.predictor import Predictor, TablePredictor
@@ -38,7 +39,13 @@ def test_an_answer_is_that_of_the_evaluation_of_the_stored_frames(model, predict
     pack(rows, tmp_path / "videos", tmp_path / "frames", decode=decode, workers=0)
     store, labelled = FrameStore.open(tmp_path / "frames"), Labelled(("a.mp4",), (0,))
     network, card = checkpoint.load(model)
-    views = whole_video_views(store, labelled, rate=card.rate, max_frames=card.max_frames)
+    reading = WholeVideo(
+        rate=card.rate,
+        max_frames=card.max_frames,
+        position_rate=card.clip.position_rate,
+        sampling=card.sampling,
+    )
+    views = whole_video_views(store, labelled, reading)
     clips = EvaluationClips(store, labelled, views, clip=card.clip)
     stored = predict(
         network,

@@ -25,6 +25,7 @@ from vtn.data.clips import (
 )
 from vtn.data.corpus import Corpus
 from vtn.data.features import cached_features
+from vtn.data.sampling import WholeVideo
 from vtn.evaluation import benchmark, metrics
 from vtn.evaluation.predict import Predictions, predict
 from vtn.model import backbone as backbones
@@ -213,10 +214,13 @@ def run(
 def protocol(experiment: Experiment) -> str:
     """How accuracy was obtained, in one line."""
     params = experiment.params
-    rate = params.evaluate.rate or params.clip.rate
+    rate, most = params.evaluate.rate or params.clip.rate, params.evaluate.max_frames
+    if params.evaluate.sampling == "reference":
+        seen = f"release's frame numbers, first {most / rate:g} s, {most} frames"
+    else:
+        seen = f"whole video, {rate:g} frames/s, at most {most}"
     parts = [
-        f"{params.evaluate.split} split, whole video, {rate:g} frames/s, at most {params.evaluate.max_frames} x 1 view "
-        f"@ {params.clip.crop}/{params.decode.short_side}"
+        f"{params.evaluate.split} split, {seen} x 1 view @ {params.clip.crop}/{params.decode.short_side}"
     ]
     if params.evaluate.shuffle_frames:
         parts.append("frames shuffled")
@@ -227,13 +231,14 @@ def protocol(experiment: Experiment) -> str:
 
 def _whole_videos(experiment: Experiment, split: str, *, shuffle: bool = False) -> list[View]:
     params = experiment.params
-    return whole_video_views(
-        experiment.source,
-        experiment.corpus.labelled(split),
+    reading = WholeVideo(
         rate=params.evaluate.rate or params.clip.rate,
         max_frames=params.evaluate.max_frames,
-        shuffle_seed=params.seed if shuffle else None,
+        position_rate=params.clip.position_rate,
+        sampling=params.evaluate.sampling,
     )
+    labelled, seed = experiment.corpus.labelled(split), params.seed if shuffle else None
+    return whole_video_views(experiment.source, labelled, reading, shuffle_seed=seed)
 
 
 def _predict(experiment: Experiment, model: VTN, views: list[View], split: str) -> Predictions:

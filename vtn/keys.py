@@ -12,7 +12,7 @@ from vtn.sections import Params
 def fit_key(params: Params, corpus: Corpus, *, trained_backbone: Backbone | None = None) -> str:
     """A name for everything the trained weights depend on: recipe, data, code, given backbone."""
     given = None if trained_backbone is None else trained_backbone.fingerprint()
-    validation = params.evaluate.model_dump(mode="json", include={"rate", "max_frames"})
+    validation = params.evaluate.model_dump(mode="json", include={"rate", "max_frames", "sampling"})
     return _key(params, corpus, backbone=given, validation=validation)
 
 

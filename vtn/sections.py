@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+Sampling = Literal["time", "reference"]
 
 
 class Section(BaseModel):
@@ -169,11 +170,12 @@ class SpeedConfig(Section):
 
 
 class EvaluateConfig(Section):
-    """The whole-video protocol: frames at `rate` a second (null: as in training)."""
+    """The whole-video protocol: frames at `rate` a second (null: as in training), chosen by `sampling`."""
 
     split: Literal["val", "test"] = "test"
     rate: Annotated[float, Field(gt=0)] | None = None
     max_frames: Positive = 250
+    sampling: Sampling = "time"
     shuffle_frames: bool = False
     batch_size: Positive = 16
     views: ViewsConfig = ViewsConfig()
@@ -248,14 +250,20 @@ def cross_field_problems(params: Params) -> Iterable[str]:
             f"dataset.val_share: {params.dataset.val_share} and dataset.test_share: "
             f"{params.dataset.test_share} leave nothing to train on; their sum must stay below 1"
         )
-    rate = params.evaluate.rate
-    if decode.max_fps is not None and rate is not None and rate > decode.max_fps:
-        yield (
-            f"evaluate.rate: {rate:g} frames a second, but decode.max_fps: {decode.max_fps:g} keeps fewer; "
-            "lower the one or raise the other"
-        )
+    yield from _evaluate_problems(params.evaluate, decode)
     yield from _augment_problems(train.augment, clip, decode)
     yield from _training_problems(train, params.model.backbone)
+
+
+def _evaluate_problems(evaluate: EvaluateConfig, decode: DecodeConfig) -> Iterable[str]:
+    rate, kept = evaluate.rate, decode.max_fps
+    if kept is not None and rate is not None and rate > kept:
+        yield (
+            f"evaluate.rate: {rate:g} frames a second, but decode.max_fps: {kept:g} keeps fewer; "
+            "lower the one or raise the other"
+        )
+    if evaluate.sampling == "reference" and (kept is not None or rate is None):
+        yield f"evaluate.sampling: reference needs decode.max_fps: null, not {kept}, and evaluate.rate: 25, not {rate}"
 
 
 def _augment_problems(augment: AugmentConfig, clip: ClipConfig, decode: DecodeConfig) -> Iterable[str]:

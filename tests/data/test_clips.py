@@ -14,10 +14,12 @@ from vtn.data.clips import (
     square_crop,
     whole_video_views,
 )
+from vtn.data.sampling import WholeVideo
 from vtn.sections import AugmentConfig, ClipConfig, ViewsConfig
 
 CLIP = ClipConfig(frames=4, seconds=1.0, crop=16, position_rate=25)
 PLAIN = AugmentConfig()
+READING = WholeVideo(rate=5, max_frames=250, position_rate=25)
 LABELLED = Labelled(("long", "short"), (1, 0))
 LENGTHS = {"long": 100, "short": 10}
 
@@ -137,7 +139,7 @@ def test_a_scaled_region_comes_out_at_the_crop_size(scale):
 
 
 def test_whole_video_views_hold_each_video_once_in_order():
-    clips = evaluation(whole_video_views(Frames(), LABELLED, rate=5, max_frames=250))
+    clips = evaluation(whole_video_views(Frames(), LABELLED, READING))
     assert [clips[item].video for item in range(len(clips))] == ["long", "short"]
     assert frame_numbers(clips[0]) == list(range(0, 100, 5))
     assert clips[0].inputs[0, :2, 0, 0].tolist() == [0, 4]  # the middle of 24 columns
@@ -145,7 +147,7 @@ def test_whole_video_views_hold_each_video_once_in_order():
 
 def test_shuffled_views_change_the_frames_and_keep_the_positions():
     def sample(seed):
-        views = whole_video_views(Frames(), LABELLED, rate=5, max_frames=250, shuffle_seed=seed)
+        views = whole_video_views(Frames(), LABELLED, READING, shuffle_seed=seed)
         return evaluation(views)[0]
 
     plain, shuffled = sample(None), sample(0)
@@ -154,6 +156,19 @@ def test_shuffled_views_change_the_frames_and_keep_the_positions():
     assert torch.equal(shuffled.positions, plain.positions)
     assert torch.equal(shuffled.inputs, sample(0).inputs)
     assert not torch.equal(shuffled.inputs, sample(1).inputs)
+
+
+@pytest.mark.parametrize("source", [Frames(), Features()], ids=["frames", "features"])
+def test_reference_views_repeat_the_frames_of_short_videos_and_carry_their_numbers(source):
+    reading = WholeVideo(rate=25, max_frames=25, position_rate=1, sampling="reference")
+    clips = evaluation(whole_video_views(source, LABELLED, reading), source)
+    long, short = clips[0], clips[1]
+    assert long.positions.tolist() == list(range(25))  # the first second
+    assert len(short.positions) == len(short.inputs) == 25
+    assert short.positions.tolist() == sorted(short.positions.tolist())
+    assert set(short.positions.tolist()) == set(range(10))
+    seen = short.inputs[:, 0] if short.inputs.ndim == 2 else short.inputs[:, 2, 0, 0]
+    assert seen.tolist() == short.positions.tolist()
 
 
 def test_multi_views_are_clips_along_time_by_crops_along_the_longer_side():

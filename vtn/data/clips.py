@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vtn.data import sampling
+from vtn.data.sampling import WholeVideo
 from vtn.sections import AugmentConfig, ClipConfig, ViewsConfig
 
 
@@ -110,15 +111,17 @@ class TrainingClips(Dataset[Sample]):
         inputs = self._source.read(video, indices)
         if inputs.ndim == 4:  # frames, not features
             inputs = random_crop(inputs, crop=self._clip.crop, augment=self._augment, rng=rng)
-        return _sample(inputs, times[indices], self._labelled, index, self._clip.position_rate)
+        positions = sampling.position_ids(times[indices], rate=self._clip.position_rate)
+        return _sample(inputs, positions, self._labelled, index)
 
 
 @dataclass(frozen=True)
 class View:
-    """One look at a video: which frames, and where along the longer side the crop lies (0 to 1)."""
+    """One look at a video: which frames, their position ids, and where along the longer side the crop lies (0 to 1)."""
 
     index: int
     frames: sampling.Indices
+    positions: sampling.Indices
     crop_at: float
 
 
@@ -136,24 +139,22 @@ class EvaluationClips(Dataset[Sample]):
     def __getitem__(self, item: int) -> Sample:
         view = self._views[item]
         video = self._labelled.videos[view.index]
-        # Shuffled views name frames out of order: they carry the positions of the frames in order.
-        times = self._source.times(video)[np.sort(view.frames)]
         inputs = self._source.read(video, view.frames)
         if inputs.ndim == 4:
             inputs = square_crop(inputs, crop=self._clip.crop, at=view.crop_at)
-        return _sample(inputs, times, self._labelled, view.index, self._clip.position_rate)
+        return _sample(inputs, view.positions, self._labelled, view.index)
 
 
 def whole_video_views(
-    source: Source, labelled: Labelled, *, rate: float, max_frames: int, shuffle_seed: int | None = None
+    source: Source, labelled: Labelled, reading: WholeVideo, *, shuffle_seed: int | None = None
 ) -> list[View]:
-    """One view a video, all of it; with `shuffle_seed` its frames change places."""
+    """One view a video, all of it; with `shuffle_seed` its frames change places, and the positions stay."""
     views = []
     for index, video in enumerate(labelled.videos):
-        frames = sampling.whole_video(source.times(video), rate=rate, max_frames=max_frames)
+        frames, positions = reading.choose(source.times(video))
         if shuffle_seed is not None:
             frames = np.random.default_rng((shuffle_seed, index)).permutation(frames)
-        views.append(View(index, frames, 0.5))
+        views.append(View(index, frames, positions, 0.5))
     return views
 
 
@@ -161,11 +162,9 @@ def multi_views(source: Source, labelled: Labelled, *, clip: ClipConfig, views: 
     """`views.clips` training-length clips times `views.crops` crops a video."""
     crops = (0.5,) if views.crops == 1 else (0.0, 0.5, 1.0)
     return [
-        View(index, frames, crop_at)
-        for index, video in enumerate(labelled.videos)
-        for frames in sampling.even_clips(
-            source.times(video), frames=clip.frames, seconds=clip.seconds, clips=views.clips
-        )
+        View(index, frames, sampling.position_ids(times[frames], rate=clip.position_rate), crop_at)
+        for index, times in enumerate(map(source.times, labelled.videos))
+        for frames in sampling.even_clips(times, frames=clip.frames, seconds=clip.seconds, clips=views.clips)
         for crop_at in crops
     ]
 
@@ -223,15 +222,10 @@ def loader(
 
 
 def _sample(
-    inputs: NDArray[np.generic],
-    times: sampling.Times,
-    labelled: Labelled,
-    index: int,
-    position_rate: float,
+    inputs: NDArray[np.generic], positions: sampling.Indices, labelled: Labelled, index: int
 ) -> Sample:
     if inputs.ndim == 4:
         inputs = inputs.transpose(0, 3, 1, 2)  # (T, H, W, C) -> (T, C, H, W)
-    positions = sampling.position_ids(times, rate=position_rate)
     return Sample(
         torch.from_numpy(np.ascontiguousarray(inputs)),
         torch.from_numpy(positions),

@@ -2,13 +2,42 @@
 
 `times` is always (F,) float seconds from the first frame, ascending. Every function returns
 ascending, unique frame indices: a video with fewer frames than asked gives fewer, never repeats.
+Only `reference` sampling repeats them, as the release does.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vtn.data import reference_sampling
+from vtn.sections import Sampling
+
 Times = NDArray[np.floating]
 Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeVideo:
+    """How all of a video is read: `rate` frames and `position_rate` position ids a second, at most `max_frames`.
+
+    With `reference` sampling: the first max_frames / rate seconds, always `max_frames` frames, and as positions
+    their numbers, which needs every frame of the video; see `vtn.data.reference_sampling`.
+    """
+
+    rate: float
+    max_frames: int
+    position_rate: float
+    sampling: Sampling = "time"
+
+    def choose(self, times: Times) -> tuple[Indices, Indices]:
+        """The indices of the frames and their position ids, both (T,), ascending."""
+        if self.sampling == "reference":
+            fps = reference_sampling.frame_rate(times)
+            numbers = reference_sampling.whole_video(len(times), fps, frames=self.max_frames, rate=self.rate)
+            return numbers, numbers
+        indices = whole_video(times, rate=self.rate, max_frames=self.max_frames)
+        return indices, position_ids(times[indices], rate=self.position_rate)
 
 
 def random_clip(times: Times, *, frames: int, seconds: float, rng: np.random.Generator) -> Indices:

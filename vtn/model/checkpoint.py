@@ -1,6 +1,8 @@
 """A trained VTN on disk: model.safetensors and model.json, which together need nothing else."""
 
 import hashlib
+import json
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ from vtn import config as configs
 from vtn.model.backbone import weights_hash
 from vtn.model.release import from_release
 from vtn.model.vtn import VTN, build, parameter_count
-from vtn.sections import ClipConfig, DecodeConfig, ModelConfig, Params, Section
+from vtn.sections import ClipConfig, DecodeConfig, ModelConfig, Params, Sampling, Section
 
 __all__ = ["Card", "check_classes", "check_fits", "describe", "from_release", "load", "read_card", "save"]
 
@@ -36,6 +38,7 @@ class Card(Section):
     decode: DecodeConfig
     rate: float
     max_frames: int
+    sampling: Sampling = "time"
     features: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -44,6 +47,11 @@ class Card(Section):
     data: str | None = None
     backbone_sha256: str | None = None
     sha256: str = ""
+
+    @property
+    def imported(self) -> bool:
+        """Whether no training of ours stands behind the weights."""
+        return self.run is None and self.data is None
 
 
 def describe(
@@ -61,6 +69,7 @@ def describe(
         decode=params.decode,
         rate=params.evaluate.rate or params.clip.rate,
         max_frames=params.evaluate.max_frames,
+        sampling=params.evaluate.sampling,
         features=model.backbone.num_features,
         mean=tuple(model.backbone.mean.flatten().tolist()),
         std=tuple(model.backbone.std.flatten().tolist()),
@@ -147,11 +156,14 @@ def check_fits(
             "models/vtn was trained on other videos, labels or splits than data/frames holds now; "
             "run `dvc repro train`"
         )
-    for key, trained, wanted in _differences(card, params):
-        if key.startswith(keys):
-            raise ValueError(
-                f"{key}: {wanted} now, but models/vtn was trained with {trained}; run `dvc repro train`"
-            )
+    different = [found for found in _differences(card, params) if found[0].startswith(keys)]
+    if different and card.imported:
+        own = " ".join(f"-S {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value, _ in different)
+        raise ValueError(f"models/vtn was imported, not trained with these params; set its own: {own}")
+    for key, trained, wanted in different:
+        raise ValueError(
+            f"{key}: {wanted} now, but models/vtn was trained with {trained}; run `dvc repro train`"
+        )
     _check_weights(card, params)
 
 
@@ -173,12 +185,17 @@ def check_classes(card: Card, classes: Sequence[str]) -> None:
 def _differences(card: Card, params: Params) -> Iterator[tuple[str, Any, Any]]:
     """The keys of model and clip that card and params disagree on, and both values."""
     trained, wanted = (
-        configs.flatten(source.model_dump(mode="json", include={"model", "clip"}))
-        for source in (card, params)
+        _flat(source.model_dump(mode="json", include={"model", "clip"})) for source in (card, params)
     )
     for key, value in wanted.items():
         if key != "model.backbone.weights" and trained[key] != value:
             yield key, trained[key], value
+
+
+def _flat(tree: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys; a timm constructor's options stay one value, since they have no keys of ours."""
+    options = tree["model"]["backbone"].pop("options")
+    return {**configs.flatten(tree), "model.backbone.options": options}
 
 
 def _check_weights(card: Card, params: Params) -> None:
