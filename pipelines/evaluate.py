@@ -1,6 +1,7 @@
 """Stage evaluate: models/vtn on data/frames -> reports/evaluate."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -9,6 +10,7 @@ from vtn.command import run_stage
 from vtn.data.corpus import Corpus
 from vtn.evaluation import metrics, plots
 from vtn.evaluation.predict import Predictions, table
+from vtn.model import checkpoint
 from vtn.sections import Params
 from vtn.tracking import Tracker
 
@@ -21,8 +23,7 @@ def evaluate(params: Params) -> None:
     """Evaluate models/vtn on whole videos and on several views; measure its speed."""
     corpus = Corpus.open()
     trained = experiment.load_trained(params, corpus, MODEL)
-    run = identity.read(TRAINED)
-    run["params"]["evaluate"] = params.evaluate.model_dump(mode="json")
+    run = _identity(params, corpus)
     whole = experiment.evaluate(trained)
     views = experiment.evaluate_views(trained)
     speed, views_speed = experiment.measure(trained), experiment.measure_views(trained)
@@ -58,6 +59,16 @@ def evaluate(params: Params) -> None:
     )
     Tracker(params.tracking).sync(REPORT)
     print(f"top-1 {whole.numbers['top1']:.3f} on {videos} {params.evaluate.split} videos ({protocol})")
+
+
+def _identity(params: Params, corpus: Corpus) -> dict[str, Any]:
+    """The training's run, evaluated as params say now; an imported model has none, and gets one of its own."""
+    if checkpoint.read_card(MODEL).imported:
+        name = f"imported {runs.title(params)}"
+        return runs.describe(params, corpus, kind="evaluation", name=name)
+    run = identity.read(TRAINED)
+    run["params"]["evaluate"] = params.evaluate.model_dump(mode="json")
+    return run
 
 
 def _write_tables(found: Predictions, corpus: Corpus, *, split: str) -> None:

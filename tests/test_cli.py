@@ -49,7 +49,9 @@ def cli_root():
     return cli.__file__.rpartition("/vtn/")[0]
 
 
-@pytest.mark.parametrize("verb", ["predict", "doctor", "log-runs", "use", "ledger"])
+@pytest.mark.parametrize(
+    "verb", ["predict", "doctor", "log-runs", "use", "ledger", "import-checkpoint", "export-checkpoint"]
+)
 def test_every_verb_explains_itself_with_an_example(verb, capsys):
     assert code_of([verb, "--help"]) == 0
     assert f"examples:\n  vtn {verb}" in capsys.readouterr().out

@@ -25,7 +25,7 @@ LAYERS = (
         "vtn.study",
         "vtn.tracking_store",
     ),
-    ("vtn.presets", "vtn.training"),
+    ("vtn.exchange", "vtn.presets", "vtn.training"),
     ("vtn.evaluation",),
     ("vtn.experiment", "vtn.keys", "vtn.predictor"),
     ("vtn.runs", "vtn.tracking"),

@@ -13,7 +13,7 @@ from vtn.config import PARAMS_FILE
 if TYPE_CHECKING:
     from vtn.predictor import Prediction
 
-MODEL = Path("models/vtn")
+MODEL, IMPORTED = Path("models/vtn"), Path("models/imported")
 RUNS = (Path("reports"), Path("sweeps/results"))
 
 PREDICT = """examples:
@@ -34,6 +34,11 @@ USE = """examples:
 LEDGER = """examples:
   vtn ledger
   vtn ledger --document docs/ledger.md"""
+IMPORT = """examples:
+  vtn import-checkpoint VTN_VIT_B_KINETICS.pyth --classes kinetics.txt
+  vtn import-checkpoint r50.pyth --backbone resnet50 --heads 16 --window 18 --out models/r50"""
+EXPORT = """examples:
+  vtn export-checkpoint models/vtn --out vtn.pyth"""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -86,7 +91,29 @@ def _parser() -> argparse.ArgumentParser:
 
     ledger = _add(verbs, "ledger", _ledger, "set the paper's numbers beside ours", LEDGER)
     ledger.add_argument("--document", type=Path, metavar="FILE", help="also write the table into this page")
+    _add_exchange(verbs)
     return parser
+
+
+def _add_exchange(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The two verbs that exchange weights with the authors' release."""
+    into = _add(verbs, "import-checkpoint", _import_checkpoint, "use a checkpoint of the release", IMPORT)
+    into.add_argument("file", type=Path, metavar="FILE.pyth", help="the checkpoint")
+    into.add_argument("--out", type=Path, default=IMPORTED, metavar="DIR", help="where to (%(default)s)")
+    into.add_argument("--heads", type=_positive, metavar="N", help="attention heads of the temporal encoder")
+    into.add_argument(
+        "--window",
+        type=_positive,
+        nargs="+",
+        metavar="N",
+        help="attention window in frames, half on each side; or one number a layer",
+    )
+    into.add_argument("--backbone", metavar="NAME", help="timm model (without: a plain ViT, by its tensors)")
+    into.add_argument("--classes", type=Path, metavar="FILE", help="text file of class names, one a line")
+
+    back = _add(verbs, "export-checkpoint", _export_checkpoint, "write a model as the release does", EXPORT)
+    back.add_argument("model", type=Path, metavar="DIR", help="trained or imported model")
+    back.add_argument("--out", type=Path, required=True, metavar="FILE.pyth", help="the file to write")
 
 
 def _add(
@@ -204,6 +231,25 @@ def _ledger(options: argparse.Namespace) -> bool:
     rows = ledger.table()
     ledger.write(rows, document=options.document)
     print(ledger.markdown(rows), end="")
+    return True
+
+
+def _import_checkpoint(options: argparse.Namespace) -> bool:
+    """Say what the file holds, what was assumed and where it went."""
+    from vtn import exchange
+
+    told = exchange.Told(
+        heads=options.heads, window=options.window, backbone=options.backbone, classes=options.classes
+    )
+    print("\n".join(exchange.import_checkpoint(options.file, options.out, told)))
+    return True
+
+
+def _export_checkpoint(options: argparse.Namespace) -> bool:
+    """Say what was written and what was left out."""
+    from vtn import exchange
+
+    print("\n".join(exchange.export_checkpoint(options.model, options.out)))
     return True
 
 

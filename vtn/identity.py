@@ -32,7 +32,7 @@ def content_key(facts: Mapping[str, Any]) -> str:
 def describe(
     *, kind: str, name: str, experiment: str, params: Mapping[str, Any], data: Mapping[str, Any], device: str
 ) -> dict[str, Any]:
-    """The identity of a run that starts now; `kind` is train, ablation, study or trial."""
+    """The identity of a run that starts now; `kind` is train, evaluation, ablation, study or trial."""
     return {
         "uid": uuid.uuid4().hex,
         "kind": kind,

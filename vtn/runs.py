@@ -60,7 +60,14 @@ def begin(
     if (directory / identity.RUN_FILE).exists():
         return identity.read(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    described = identity.describe(
+    run = {**describe(params, corpus, kind=kind, name=name), **more}
+    identity.write(directory, run)
+    return run
+
+
+def describe(params: Params, corpus: Corpus, *, kind: str, name: str) -> dict[str, Any]:
+    """The identity of a run on this data set that starts now."""
+    return identity.describe(
         kind=kind,
         name=name,
         experiment=experiment_name(params),
@@ -68,9 +75,6 @@ def begin(
         data={"name": data_name(params), "fingerprint": corpus.fingerprint},
         device=device_name(choose(params.machine)),
     )
-    run = {**described, **more}
-    identity.write(directory, run)
-    return run
 
 
 def title(params: Params) -> str:

@@ -96,7 +96,7 @@ def test_a_plain_vit_is_told_by_its_tensors():
         (lambda state: state.update(extra=torch.zeros(1)), "unexpected extra"),
         (
             lambda state: state.update({"mlp_head.4.weight": torch.zeros(5, 3)}),
-            r"mlp_head.4.weight is \(5, 3\)",
+            r"of another shape mlp_head.4.weight \(5, 3\) instead of \(5, 16\)",
         ),
         (lambda state: state.pop("cls_token"), "not a VTN of the release: it has no cls_token"),
     ],

@@ -132,7 +132,7 @@ def sizes(
         width=None,
         feedforward=len(state[f"{LAYER}.0.intermediate.dense.bias"]),
         attention="window",
-        window=tuple(windows),
+        window=windows[0] if len(set(windows)) == 1 else tuple(windows),
         norm="post",
         position="learned",
         max_positions=len(state["temporal_encoder.embeddings.position_embeddings.weight"]),
@@ -191,14 +191,21 @@ def _fill(model: VTN, state: Mapping[str, Tensor]) -> None:
     """Give every tensor of the model the release's values; ValueError lists all that does not fit."""
     names = {release_name(name): name for name in model.state_dict()}
     own = {release_name(name): tensor for name, tensor in model.state_dict().items()}
-    problems = [f"missing {name}" for name in names if name not in state]
-    problems += [f"unexpected {name}" for name in state if name not in names]
-    problems += [
-        f"{name} is {tuple(state[name].shape)}, the model's {tuple(tensor.shape)}"
+    shapes = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
         for name, tensor in own.items()
         if name in state and state[name].shape != tensor.shape
     ]
-    if problems:
-        shown = "; ".join(problems[:6]) + (f"; and {len(problems) - 6} more" if len(problems) > 6 else "")
-        raise ValueError(f"the checkpoint does not fit the model: {shown}")
+    problems = {
+        "missing": [name for name in names if name not in state],
+        "unexpected": [name for name in state if name not in names],
+        "of another shape": shapes,
+    }
+    if found := [f"{what} {_some(which)}" for what, which in problems.items() if which]:
+        raise ValueError(f"the checkpoint does not fit the model: {'; '.join(found)}")
     model.load_state_dict({ours: state[theirs].clone() for theirs, ours in names.items()}, assign=True)
+
+
+def _some(names: Sequence[str], limit: int = 4) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
