@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import av
@@ -171,3 +172,14 @@ def test_every_odd_file_gets_an_answer_or_a_reason(predictor, shared):
         else:
             with pytest.raises(ValueError, match=r"^(unreadable|no video stream|no frame): [^\n]+$"):
                 predictor.predict(path)
+
+
+def test_an_imported_model_counts_frames_as_the_release_does(tmp_path):
+    write_checkpoint(tmp_path / "vtn")
+    card = tmp_path / "vtn" / checkpoint.CARD
+    imported = {"sampling": "reference", "rate": 25.0, "max_frames": 50}
+    facts = json.loads(card.read_text())
+    card.write_text(json.dumps({**facts, **imported, "decode": {**facts["decode"], "max_fps": None}}))
+    with Predictor(tmp_path / "vtn", CPU).watch(write_clip(tmp_path / "a.mp4", frames=20, fps=25)) as watched:
+        assert watched.positions.shape == (1, 50)  # shorter videos repeat frames
+        assert watched.positions.max() == 19

@@ -74,7 +74,12 @@ class Predictor:
         self.model, self.card = checkpoint.load(directory, device=device)
         assert self.model.backbone is not None
         self._prepare = preparation(self.model.backbone.normalise)
-        self._max_frames = max_frames or self.card.max_frames
+        self._whole_video = sampling.WholeVideo(
+            rate=self.card.rate,
+            max_frames=max_frames or self.card.max_frames,
+            position_rate=self.card.clip.position_rate,
+            sampling=self.card.sampling,
+        )
         self._chunk = chunk
 
     @torch.inference_mode()
@@ -106,8 +111,7 @@ class Predictor:
         with Spool(self.card.decode) as spool:
             outcome = self._decode(path, spool)
             times = spool.times
-            indices = sampling.whole_video(times, rate=self.card.rate, max_frames=self._max_frames)
-            positions = sampling.position_ids(times[indices], rate=self.card.clip.position_rate)
+            indices, positions = self._whole_video.choose(times)
             yield Watched(
                 self._features(spool, indices)[None],
                 torch.from_numpy(positions)[None].to(self._device),

@@ -16,17 +16,10 @@ ROUNDING_SECONDS = 1e-3
 
 def whole_video(total: int, fps: float, *, frames: int = 250, rate: float = RATE) -> NDArray[np.int64]:
     """Numbers of `frames` frames at `rate` a second from the start of a video of `total` frames; (frames,)."""
-    return _spread(min(frames * fps / rate - 1, total), total, frames)
-
-
-def training_clip(
-    total: int, fps: float, *, frames: int = 16, stride: int = 8, rate: float = RATE
-) -> NDArray[np.int64]:
-    """Numbers, from a clip's start, of `frames` frames `stride` apart at `rate` a second; (frames,).
-
-    `total` frames follow the start; the last one is repeated where they are too few.
-    """
-    return _spread(frames * stride * fps / rate - 1, total, frames)
+    end = min(frames * fps / rate - 1, total)
+    # In torch's float32, as the release: numpy's float64 falls on another frame in one video of a hundred.
+    numbers: NDArray[np.int64] = torch.linspace(0, end, frames).clamp(0, total - 1).long().numpy()
+    return numbers
 
 
 def frame_rate(times: NDArray[np.floating]) -> float:
@@ -42,9 +35,3 @@ def frame_rate(times: NDArray[np.floating]) -> float:
     nearest = min(whole, key=lambda rate: abs(intervals / rate - last))
     explains = abs(intervals / nearest - last) <= ROUNDING_SECONDS
     return float(nearest) if explains else intervals / last
-
-
-def _spread(end: float, total: int, frames: int) -> NDArray[np.int64]:
-    # In torch's float32, as the release: numpy's float64 falls on another frame in one video of a hundred.
-    numbers: NDArray[np.int64] = torch.linspace(0, end, frames).clamp(0, total - 1).long().numpy()
-    return numbers
