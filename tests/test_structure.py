@@ -15,7 +15,8 @@ ROOT = Path(__file__).parent.parent
 # A line may import the lines above it; neighbours on a line never import each other.
 LAYERS = (
     ("vtn.sections",),
-    ("vtn.config", "vtn.device", "vtn.identity"),
+    ("vtn.device", "vtn.identity", "vtn.rules"),
+    ("vtn.config",),
     (
         "vtn.command",
         "vtn.data",

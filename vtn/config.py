@@ -9,7 +9,8 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from vtn.sections import Params, cross_field_problems
+from vtn.rules import cross_field_problems
+from vtn.sections import Params
 
 PARAMS_FILE = Path("params.yaml")
 
