@@ -19,7 +19,7 @@ LAYERS = (
     ("vtn.command", "vtn.data", "vtn.model", "vtn.records", "vtn.study", "vtn.tracking_store"),
     ("vtn.training",),
     ("vtn.evaluation",),
-    ("vtn.experiment", "vtn.predictor"),
+    ("vtn.experiment", "vtn.predictor", "vtn.runtime"),
     ("vtn.runs", "vtn.tracking"),
     ("vtn.backlog", "vtn.doctor"),
     ("vtn.cli", "pipelines", "sweeps", "benchmarks"),
@@ -32,7 +32,9 @@ HOMES = {
     "kornia": ("vtn/training/augmentation.py",),
     "mlflow": ("vtn/tracking.py",),
     "optuna": ("sweeps/",),
+    "pytorchvideo": ("vtn/runtime/baselines.py",),
     "timm": ("vtn/model/backbone.py", "vtn/training/"),
+    "transformers": ("vtn/runtime/baselines.py", "benchmarks/"),
 }
 
 MAX_LINES = 300
