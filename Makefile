@@ -12,10 +12,10 @@ STAMP := .venv/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help env repro test check smoke ui lock
+.PHONY: help env repro test check smoke ui lock baselines
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 env: $(STAMP) ## make .venv as requirements.lock says (PYTHON=python3.13 chooses the interpreter)
 
@@ -43,6 +43,10 @@ ui: env ## compare runs in the browser, on this machine only (PORT=5001 for anot
 lock: $(BIN)/uv ## write requirements.lock from pyproject.toml (ARGS=--upgrade for newer versions)
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock $(ARGS)
+
+baselines: env ## add the models of others that `python -m pipelines.runtime` compares with (not in the lock)
+	@$(BIN)/uv pip install --python $(BIN)/python --no-build-isolation --constraint requirements.lock \
+		--editable ".[baselines]"
 
 # `--python`: another activated environment must not be the one that is changed.
 $(STAMP): requirements.lock pyproject.toml | $(BIN)/uv

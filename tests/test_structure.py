@@ -28,7 +28,7 @@ LAYERS = (
     ),
     ("vtn.exchange", "vtn.presets", "vtn.training"),
     ("vtn.evaluation",),
-    ("vtn.experiment", "vtn.keys", "vtn.predictor"),
+    ("vtn.experiment", "vtn.keys", "vtn.predictor", "vtn.runtime"),
     ("vtn.runs", "vtn.tracking"),
     ("vtn.backlog", "vtn.doctor", "vtn.ledger"),
     ("vtn.cli", "pipelines", "sweeps", "benchmarks"),
@@ -41,7 +41,9 @@ HOMES = {
     "kornia": ("vtn/training/augmentation.py",),
     "mlflow": ("vtn/tracking.py",),
     "optuna": ("sweeps/",),
+    "pytorchvideo": ("vtn/runtime/baselines.py",),
     "timm": ("vtn/model/backbone.py", "vtn/training/"),
+    "transformers": ("vtn/runtime/baselines.py", "benchmarks/"),
 }
 
 MAX_LINES = 300

@@ -75,6 +75,17 @@ def test_counts_are_exact_and_everything_is_finite():
     assert result["latency_ms_p95"] >= result["latency_ms_p50"]
 
 
+def test_any_model_is_measured_by_its_pass():
+    model = Pixels(crop=8, width=16, seconds=0.004).train()
+    result = benchmark.measure_pass(model, torch.randn(5, 3, 8, 8), repeats=4)
+    assert result["parameters"] == 3 * 8 * 8 * 16 + 16
+    assert result["gmacs"] * 1e9 == pytest.approx(5 * 3 * 8 * 8 * 16)
+    assert 4 <= result["latency_ms_p50"] < 200
+    assert result["latency_ms_spread"] >= 0
+    assert result["peak_memory_mb"] > 50
+    assert model.training
+
+
 def test_times_are_those_of_the_passes():
     result = measure(StandIn(seconds=0.004, extra_seconds=0.008))
     assert 12 <= result["latency_ms_p50"] < 200  # a busy machine oversleeps

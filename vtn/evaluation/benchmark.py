@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from filelock import FileLock
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 if TYPE_CHECKING:
@@ -76,9 +76,7 @@ def measure(
     with _alone_on_this_machine(), _eval_mode(model), torch.inference_mode():
         passes = [lambda: model(inputs, positions), lambda: backbone(inputs[0])]
         _time(passes, repeats=speed.warmup, device=device)
-        _reset_peak_memory(device)
-        whole, bare = _time(passes, repeats=speed.repeats, device=device)
-        memory = _peak_memory(device)
+        (whole, bare), memory = _observe(passes, repeats=speed.repeats, device=device)
         macs = multiply_adds(passes[0])
 
         batches = [lambda: model(batch, batch_positions)]
@@ -96,6 +94,27 @@ def measure(
         "over_backbone": float(p50 / np.median(bare)),
         "clips_per_second": clips_per_second,
         "frames_per_second": clips_per_second * frames,
+        "peak_memory_mb": memory / MEBIBYTE,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "gmacs": macs / 1e9,
+    }
+
+
+def measure_pass(model: nn.Module, inputs: Tensor, *, repeats: int) -> dict[str, float]:
+    """What one pass of any model costs: `model(inputs)`, on the device where both lie.
+
+    One pass warms up, and its multiply-adds are counted meanwhile: passes of minutes are not run for less.
+
+    Returns:
+        latency_ms_p50, latency_ms_spread, peak_memory_mb, parameters, gmacs: as `measure` has them.
+    """
+    with _alone_on_this_machine(), _eval_mode(model), torch.inference_mode():
+        macs = multiply_adds(lambda: model(inputs))
+        (seconds,), memory = _observe([lambda: model(inputs)], repeats=repeats, device=inputs.device)
+    p5, p50, p95 = np.percentile(seconds, [5, 50, 95])
+    return {
+        "latency_ms_p50": 1000 * float(p50),
+        "latency_ms_spread": 1000 * float(p95 - p5),
         "peak_memory_mb": memory / MEBIBYTE,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "gmacs": macs / 1e9,
@@ -126,6 +145,15 @@ def device_name(device: torch.device | str) -> str:
     name = models[0] if models else platform.processor() or platform.machine()
     threads = torch.get_num_threads()
     return f"{name}, {threads} {'thread' if threads == 1 else 'threads'}"
+
+
+def _observe(
+    passes: list[Callable[[], Any]], *, repeats: int, device: torch.device
+) -> tuple[list[np.ndarray], int]:
+    """Seconds of each of `repeats` calls of each pass, and the most bytes held meanwhile."""
+    _reset_peak_memory(device)
+    seconds = _time(passes, repeats=repeats, device=device)
+    return seconds, _peak_memory(device)
 
 
 def _time(passes: list[Callable[[], Any]], *, repeats: int, device: torch.device) -> list[np.ndarray]:
