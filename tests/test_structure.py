@@ -28,7 +28,7 @@ LAYERS = (
     ("vtn.presets", "vtn.training"),
     ("vtn.evaluation",),
     ("vtn.experiment", "vtn.keys", "vtn.predictor"),
-    ("vtn.runs", "vtn.tracking"),
+    ("vtn.explanation", "vtn.runs", "vtn.tracking"),
     ("vtn.backlog", "vtn.doctor", "vtn.ledger"),
     ("vtn.cli", "pipelines", "sweeps", "benchmarks"),
 )
