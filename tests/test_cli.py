@@ -49,7 +49,7 @@ def cli_root():
     return cli.__file__.rpartition("/vtn/")[0]
 
 
-@pytest.mark.parametrize("verb", ["predict", "explain", "doctor", "log-runs", "use", "ledger"])
+@pytest.mark.parametrize("verb", ["predict", "doctor", "log-runs", "use", "ledger"])
 def test_every_verb_explains_itself_with_an_example(verb, capsys):
     assert code_of([verb, "--help"]) == 0
     assert f"examples:\n  vtn {verb}" in capsys.readouterr().out

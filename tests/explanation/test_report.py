@@ -33,6 +33,11 @@ def code_of(arguments):
     return 0
 
 
+def test_the_verb_explains_itself_with_an_example(capsys):
+    assert code_of(["explain", "--help"]) == 0
+    assert "examples:\n  vtn explain" in capsys.readouterr().out
+
+
 def test_lines_give_the_answer_the_moments_the_check_and_the_page(capsys, tmp_path):
     page = tmp_path / "page.png"
     assert code_of(["explain", "clip.mp4", "--out", str(page)]) == 0
