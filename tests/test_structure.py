@@ -29,7 +29,7 @@ LAYERS = (
     ("vtn.exchange", "vtn.presets", "vtn.training"),
     ("vtn.evaluation",),
     ("vtn.experiment", "vtn.keys", "vtn.predictor", "vtn.runtime"),
-    ("vtn.runs", "vtn.tracking"),
+    ("vtn.explanation", "vtn.runs", "vtn.tracking"),
     ("vtn.backlog", "vtn.doctor", "vtn.ledger"),
     ("vtn.cli", "pipelines", "sweeps", "benchmarks"),
 )

@@ -21,6 +21,9 @@ PREDICT = """examples:
   vtn predict --json --model models/vtn holiday.mov
   vtn predict --max-frames 100000 two_hours.mp4
   vtn predict -- -name-with-a-dash.mp4"""
+EXPLAIN = """examples:
+  vtn explain clip.mp4 --out page.png
+  vtn explain --model models/vtn --max-frames 100 --json holiday.mov"""
 DOCTOR = """examples:
   vtn doctor
   vtn doctor --json"""
@@ -73,6 +76,19 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--top", type=_positive, default=5, metavar="N", help="classes to show (%(default)s)"
     )
+
+    explain = _add(verbs, "explain", _explain, "draw what a video's answer looked at", EXPLAIN)
+    explain.add_argument("video", type=Path, metavar="VIDEO", help="video file")
+    explain.add_argument(
+        "--out", type=Path, default=Path("explain.png"), metavar="PNG", help="picture to write (%(default)s)"
+    )
+    explain.add_argument(
+        "--model", type=Path, default=MODEL, metavar="DIR", help="trained model (%(default)s)"
+    )
+    explain.add_argument(
+        "--max-frames", type=_positive, metavar="N", help="most frames seen, evenly spread (the model's own)"
+    )
+    explain.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
 
     doctor = _add(verbs, "doctor", _doctor, "look for what is wrong and how to mend it", DOCTOR)
     doctor.add_argument("--json", action="store_true", help="print one JSON list instead of lines")
@@ -178,6 +194,19 @@ def _lines(answer: dict[str, object]) -> str:
     classes = [f"  {label:<{width}}  {probability:6.1%}" for label, probability in top.items()]
     return "\n".join(
         [f"{answer['video']} ({answer['frames']} frames of {answer['seconds']} s{note})", *classes]
+    )
+
+
+def _explain(options: argparse.Namespace) -> bool:
+    """Draw the page and say what it shows."""
+    from vtn.explanation import report
+
+    return report.run(
+        options.video,
+        out=options.out,
+        model=options.model,
+        max_frames=options.max_frames,
+        as_json=options.json,
     )
 
 
