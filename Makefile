@@ -20,6 +20,7 @@ help: ## list the targets
 env: $(STAMP) ## make .venv as requirements.lock says (PYTHON=python3.13 chooses the interpreter)
 
 repro: env ## run the whole pipeline, or what changed of it (ARGS="--force decode" reaches dvc)
+	@$(BIN)/python -m pipelines.preflight
 	@$(BIN)/dvc repro $(ARGS)
 
 test: env ## run the tests (ARGS="-k sampling" reaches pytest)

@@ -39,8 +39,12 @@ def main() -> None:
         return model.classify(model.encode_time(features, positions))
 
     def bare() -> list[Tensor]:
-        return [backbone.network(chunk[0]) for chunk in chunks]
+        return [backbone(chunk[0]) for chunk in chunks]
 
+    assert all(
+        torch.equal(model.encode_frames(chunk)[0], bare_features)
+        for chunk, bare_features in zip(chunks[:1], bare()[:1], strict=True)
+    ), "the features differ"
     ours, floor = medians([whole, bare], options.repeats)
     verdict = "met" if ours <= GOAL * floor else "MISSED"
     print(

@@ -1,6 +1,9 @@
 """Run a study of sweeps/studies: `python sweeps/run.py --study frames_vs_acc`."""
 
 import argparse
+import json
+import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from vtn.tracking import Tracker
 
 STUDIES = Path("sweeps/studies")
 RESULTS = Path("sweeps/results")
+TABLE = "results.csv"
 MODEL = Path("models/vtn")
 
 
@@ -75,10 +79,10 @@ def _report(search: Any, wanted: study.Study, directory: Path) -> None:
             "seed": trial.user_attrs["numbers"]["seed"],
             "protocol": trial.user_attrs["numbers"]["protocol"],
         }
-        for trial in search.complete
+        for trial in sorted(search.complete, key=partial(_place, wanted))
     ]
-    table = pd.DataFrame(rows).sort_values([*wanted.space], kind="stable")
-    runs.write_table(directory / "results.csv", table)
+    table = pd.DataFrame(rows)
+    runs.write_table(directory / TABLE, table)
     labels = table[list(wanted.space)].astype(str).agg(", ".join, axis=1)
     plots.accuracy_vs_speed(
         table.assign(label=labels),
@@ -88,13 +92,23 @@ def _report(search: Any, wanted: study.Study, directory: Path) -> None:
     )
 
 
+def _place(wanted: study.Study, trial: Any) -> list[float]:
+    """Where a trial stands in the table: by its values' places in their lists, or as numbers of their ranges."""
+    return [
+        values.index(trial.params[key]) if isinstance(values, tuple) else trial.params[key]
+        for key, values in wanted.space.items()
+    ]
+
+
 def _show(directory: Path, search: Any) -> None:
-    table = pd.read_csv(directory / "results.csv")
+    table = pd.read_csv(directory / TABLE)
     print(table.drop(columns=["protocol", "seed"]).to_string(index=False, float_format="{:.3f}".format))
     for trial in search.best():
-        settings = " ".join(f"-S {key}={value}" for key, value in trial.params.items())
+        settings = " ".join(
+            f"-S {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in trial.params.items()
+        )
         print(f"best: trial {search.first_attempt(trial)}: {settings}")
-    print(f"{directory}/results.csv, {directory}/pareto.png")
+    print(f"{directory / TABLE}, {directory}/pareto.png")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """A study searched by Optuna: resumable, shared by any number of worker processes on one machine."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -13,6 +14,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from vtn.study import Range, Study
+
+JOURNAL = "journal.log"
 
 Evaluate = Callable[[int, dict[str, Any]], dict[str, Any]]
 """(number of the point's first attempt, dotted changes) -> numbers, the objectives among them."""
@@ -28,8 +31,9 @@ class Search:
         self._objectives = list(study.objectives)
         self._lock = FileLock(directory / "search.lock")
         with self._lock:
+            _mend(directory / JOURNAL)
             self._optuna = optuna.create_study(
-                storage=JournalStorage(JournalFileBackend(str(directory / "journal.log"))),
+                storage=JournalStorage(JournalFileBackend(str(directory / JOURNAL))),
                 study_name=key,
                 directions=list(study.objectives.values()),
                 load_if_exists=True,
@@ -120,6 +124,12 @@ class Search:
 
     def _trial_lock(self, number: int) -> FileLock:
         return FileLock(self._directory / f"trial-{number}.lock")
+
+
+def _mend(journal: Path) -> None:
+    """Cut off a last line that a full disk or a power cut left half written: what follows would be unreadable."""
+    if journal.exists() and (content := journal.read_bytes()) and not content.endswith(b"\n"):
+        os.truncate(journal, content.rfind(b"\n") + 1)
 
 
 def _point(trial: FrozenTrial) -> dict[str, Any]:

@@ -183,3 +183,11 @@ def test_an_imported_model_counts_frames_as_the_release_does(tmp_path):
     with Predictor(tmp_path / "vtn", CPU).watch(write_clip(tmp_path / "a.mp4", frames=20, fps=25)) as watched:
         assert watched.positions.shape == (1, 50)  # shorter videos repeat frames
         assert watched.positions.max() == 19
+
+
+def test_weights_that_give_no_numbers_give_a_reason(predictor, tmp_path):
+    with (
+        predictor.watch(write_clip(tmp_path / "a.mp4")) as watched,
+        pytest.raises(ValueError, match="not finite"),
+    ):
+        predictor.prediction(torch.full((1, len(CLASSES)), torch.nan), watched)

@@ -163,3 +163,14 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path):
 def test_a_file_that_is_no_study_is_refused(tmp_path, text, rule):
     with pytest.raises(ValueError, match=rf"mine\.yaml.* {rule}"):
         write(tmp_path, text)
+
+
+@pytest.mark.parametrize("changes", [{"model": {"backbone": {"name": "test_vit"}}}, {"clip": {"crop": 32}}])
+def test_a_section_as_a_whole_does_not_get_past_a_trained_backbone_nor_reset_its_other_keys(changes):
+    kept = Study.model_validate({**TABLE, "features": "trained"})
+    with pytest.raises(ValueError, match="features: trained keeps both"):
+        study.row_params(Params(), kept, changes, row="r")
+    free = Study.model_validate({**TABLE, "features": "none"})
+    start = Params().model_copy(update={"seed": 3})
+    params = study.row_params(start, free, {"model": {"temporal": {"layers": 1}}}, row="r")
+    assert params.model.temporal == Params().model.temporal.model_copy(update={"layers": 1})

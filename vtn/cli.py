@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "--max-frames",
         type=_positive,
         metavar="N",
-        help="most frames seen of one video, evenly spread (the model's own)",
+        help="most frames seen of one video (the model's own); evenly spread where it reads videos by time",
     )
     predict.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     predict.add_argument(
@@ -126,6 +126,12 @@ def _add_exchange(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     into.add_argument("--backbone", metavar="NAME", help="timm model (without: a plain ViT, by its tensors)")
     into.add_argument("--classes", type=Path, metavar="FILE", help="text file of class names, one a line")
+    into.add_argument(
+        "--sampling",
+        choices=["reference", "time"],
+        default="reference",
+        help="read videos as the release does, the first 10 s by frame number, or whole by time (%(default)s)",
+    )
 
     back = _add(verbs, "export-checkpoint", _export_checkpoint, "write a model as the release does", EXPORT)
     back.add_argument("model", type=Path, metavar="DIR", help="trained or imported model")
@@ -267,9 +273,8 @@ def _import_checkpoint(options: argparse.Namespace) -> bool:
     """Say what the file holds, what was assumed and where it went."""
     from vtn import exchange
 
-    told = exchange.Told(
-        heads=options.heads, window=options.window, backbone=options.backbone, classes=options.classes
-    )
+    asked = ("heads", "window", "backbone", "classes", "sampling")
+    told = exchange.Told(**{name: getattr(options, name) for name in asked})
     print("\n".join(exchange.import_checkpoint(options.file, options.out, told)))
     return True
 

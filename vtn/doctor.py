@@ -47,6 +47,7 @@ def examine(params_file: Path = config.PARAMS_FILE, overrides: Sequence[str] = (
     yield found
     checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("ablations", lambda: _tables(params)),
+        ("videos", lambda: _videos(params)),
         ("python", _python),
         ("packages", _packages),
         ("tools", _tools),
@@ -70,6 +71,19 @@ def _params(path: Path, overrides: Sequence[str]) -> tuple[Finding, Params]:
     except ValueError as error:
         return Finding("params", "fail", _one_line(error), f"mend {path}"), Params()
     return Finding("params", "ok", f"{path} is valid"), params
+
+
+def _videos(params: Params) -> Iterator[Finding]:
+    if params.dataset.name != "folder":
+        return
+    from vtn.data.sources import folder
+
+    try:
+        folder.check(params.dataset.folder)
+    except ValueError as error:
+        yield Finding("videos", "fail", str(error))
+    else:
+        yield Finding("videos", "ok", f"{params.dataset.folder} is there")
 
 
 def _tables(params: Params) -> Iterator[Finding]:

@@ -12,7 +12,15 @@ from vtn.model import checkpoint, release, release_file
 from vtn.model.checkpoint import Card
 from vtn.model.release_file import ReleaseFile
 from vtn.model.vtn import VTN
-from vtn.sections import BackboneConfig, ClipConfig, DecodeConfig, EvaluateConfig, ModelConfig, Params
+from vtn.sections import (
+    BackboneConfig,
+    ClipConfig,
+    DecodeConfig,
+    EvaluateConfig,
+    ModelConfig,
+    Params,
+    Sampling,
+)
 
 # The release's whole-video protocol: 250 frames at 25 a second, short side 256 for a crop of 224.
 RATE, MAX_FRAMES = 25.0, 250
@@ -26,12 +34,14 @@ class Told:
     """What no tensor tells, as a person names it; None: as the file's cfg says, else as in the release.
 
     `window` has one number, or one a layer; `backbone` is a timm name; `classes` a text file, one name a line.
+    `sampling` is how videos are read: by the release's frame numbers, or by time.
     """
 
     heads: int | None = None
     window: Sequence[int] | None = None
     backbone: str | None = None
     classes: Path | None = None
+    sampling: Sampling = "reference"
 
 
 def import_checkpoint(file: Path, out: Path, told: Told) -> list[str]:
@@ -62,12 +72,16 @@ def export_checkpoint(directory: Path, out: Path) -> list[str]:
     Raises ValueError where `directory` is no checkpoint or the release has no such model.
     """
     model, card = checkpoint.load(directory)
+    if out.exists() and out.suffix != ".pyth":
+        raise ValueError(f"--out {out} exists and is no .pyth file; name another one")
     state = release.to_release(model)
     release_file.write(out, state, _cfg(card))
     backbone = card.model.backbone
     options = f" with {_plain(backbone.options)}" if backbone.options else ""
     return [
         f"left out: {', '.join(release.TOLERATED)} (old versions of transformers make this index themselves)",
+        f"left out: how videos are read (at {card.rate:g} frames a second); an import reads them as the release does, "
+        "or with --sampling time by presentation time",
         f"its cfg names heads, windows, classes, crop and colours; the backbone is timm's {backbone.name}{options}",
         f"{len(state)} tensors of {directory} written to {out}",
     ]
@@ -101,7 +115,7 @@ def _rebuild(found: ReleaseFile, told: Told) -> tuple[VTN, Card, list[str]]:
         model=config.model_copy(update={"backbone": backbone}),
         clip=ClipConfig(frames=16, seconds=5.12, crop=crop, position_rate=RATE),
         decode=DecodeConfig(short_side=round(crop * RESIZED), max_fps=None),
-        evaluate=EvaluateConfig(rate=RATE, max_frames=MAX_FRAMES, sampling="reference"),
+        evaluate=EvaluateConfig(rate=RATE, max_frames=MAX_FRAMES, sampling=told.sampling),
     )
     card = checkpoint.describe(model, params, classes=classes)
     return model, card, [backbone_note, _sizes(card), heads_note, window_note, classes_note]
@@ -122,17 +136,17 @@ def _filled(state: dict[str, Tensor], config: ModelConfig, backbone: BackboneCon
 
 def _heads(found: ReleaseFile, told: Told) -> tuple[int, str]:
     token = found.state.get("cls_token")  # its absence is told with all that lacks
-    width = HEAD_WIDTH if token is None else token.shape[-1]
+    width = HEAD_WIDTH if token is None or token.ndim == 0 else token.shape[-1]
     usual = OTHER_HEADS if width % HEAD_WIDTH else width // HEAD_WIDTH
     said = found.said("VTN", "NUM_ATTENTION_HEADS")
-    heads, source = _settled(told.heads, said if isinstance(said, int) else None, usual)
+    heads, source = _settled(told.heads, said if type(said) is int else None, usual)
     return heads, f"heads {heads} {source or 'assumed: no tensor tells; --heads N names another'}"
 
 
 def _window(found: ReleaseFile, told: Told) -> tuple[int | Sequence[int], str]:
     said = found.said("VTN", "ATTENTION_WINDOW")
-    said = [said] if isinstance(said, int) else said
-    numbers = isinstance(said, list) and said and all(isinstance(number, int) for number in said)
+    said = [said] if type(said) is int else said
+    numbers = isinstance(said, list) and said and all(type(number) is int for number in said)
     window, source = _settled(told.window, said if numbers else None, [WINDOW])
     shown = " ".join(map(str, window))
     note = f"window {shown} {source or 'assumed: no tensor tells; --window N names another'}"

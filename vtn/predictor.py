@@ -90,7 +90,9 @@ class Predictor:
             return self.prediction(self.model.classify(clip), watched)
 
     def prediction(self, logits: Tensor, watched: Watched) -> Prediction:
-        """What logits (1, K) say of a video."""
+        """What logits (1, K) say of a video; ValueError where they are no numbers."""
+        if not bool(logits.isfinite().all()):
+            raise ValueError("the model answers with numbers that are not finite: its weights are damaged")
         probabilities = logits[0].double().softmax(dim=-1).cpu().numpy()
         order = np.argsort(-probabilities, kind="stable")
         outcome = watched.outcome

@@ -152,7 +152,7 @@ def row_params(params: Params, study: Study, changes: dict[str, Any], *, row: st
     Raises ValueError that names the row, and for a study on trained features every key that would
     change the backbone or what it sees.
     """
-    overrides = {**study.base, **changes}
+    overrides = {**config.flatten(study.base), **config.flatten(changes)}
     fixed = ("model.backbone", "clip.crop", "decode", "dataset", "train.augment")
     if study.features == "trained" and (bad := [key for key in overrides if key.startswith(fixed)]):
         raise ValueError(

@@ -1,6 +1,7 @@
 """Features are computed once, found again by content, and taken up again shard by shard."""
 
 import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -176,3 +177,12 @@ def test_another_crop_is_another_cache(tmp_path):
     first = store(tmp_path, lambda frames: frames.mean(axis=(2, 3)), crop=8)
     second = store(tmp_path, lambda frames: frames.mean(axis=(2, 3)), crop=6)
     assert (first.read("a.mp4", [0]) != second.read("a.mp4", [0])).any()
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_a_damaged_shard_is_said_and_computed_again(tmp_path, capsys, size):
+    store(tmp_path, Encoder())
+    (shard,) = tmp_path.glob("*/shard-000.npy")
+    os.truncate(shard, size)
+    assert_right(store(tmp_path, Encoder()))
+    assert f"{shard} is damaged" in capsys.readouterr().out

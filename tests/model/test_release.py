@@ -98,6 +98,7 @@ def test_a_plain_vit_is_told_by_its_tensors():
             lambda state: state.update({"mlp_head.4.weight": torch.zeros(5, 3)}),
             r"of another shape mlp_head.4.weight \(5, 3\) instead of \(5, 16\)",
         ),
+        (lambda state: state.update(cls_token=torch.tensor(0.0)), r"cls_token has the shape \(\)"),
         (lambda state: state.pop("cls_token"), "not a VTN of the release: it has no cls_token"),
     ],
 )
@@ -122,6 +123,7 @@ def test_impossible_heads_and_windows_are_refused(state, heads, window, message)
         ({"position": "sinusoidal"}, "positions are sinusoidal"),
         ({"norm": "pre"}, "pre-LN"),
         ({"attention": "uniform"}, "attention is uniform"),
+        ({"attention": "full"}, "attention is full"),
         ({"width": 12}, "its width is not the backbone's"),
         ({"layers": 0, "window": 4}, "it has no layers"),
     ],

@@ -100,7 +100,7 @@ def test_a_missing_file_is_one_line(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch):
     def full(_, path):
-        path.write_text("half")
+        path.write(b"half")
         raise OSError("No space left on device")
 
     release_file.write(tmp_path / "a.pyth", STATE, {})
@@ -109,3 +109,21 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch):
         release_file.write(tmp_path / "a.pyth", STATE, {})
     assert [path.name for path in tmp_path.iterdir()] == ["a.pyth"]
     release_file.read(tmp_path / "a.pyth")
+
+
+def test_a_changed_byte_is_a_damaged_file(tmp_path):
+    path = tmp_path / "a.pyth"
+    release_file.write(path, {"cls_token": torch.ones(1, 1, 4096)}, {})
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged"):
+        release_file.read(path)
+
+
+def test_numbers_that_are_not_finite_are_refused_and_half_precision_is_widened(tmp_path):
+    release_file.write(tmp_path / "a.pyth", {"w": torch.tensor([1.0, torch.nan])}, {})
+    with pytest.raises(ValueError, match="w holds numbers that are not finite"):
+        release_file.read(tmp_path / "a.pyth")
+    release_file.write(tmp_path / "b.pyth", {"w": torch.ones(2, dtype=torch.float16)}, {})
+    assert release_file.read(tmp_path / "b.pyth").state["w"].dtype == torch.float32

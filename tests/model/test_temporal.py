@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from vtn.evaluation.benchmark import multiply_adds
 from vtn.model.temporal import TemporalEncoder, sinusoids
 from vtn.sections import TemporalConfig
 
@@ -57,6 +58,16 @@ def test_a_long_clip_by_segments_equals_the_plain_reference(attention, norm, len
     torch.testing.assert_close(encoded.clip, plain.hidden[-1][:, 0], rtol=0, atol=1e-5)
     for ours, theirs in zip(encoded.cls_weights, plain.cls_weights, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "window"), [("full", 4), ("uniform", 4), ("window", 2048), ("window", 8)])
+def test_inference_computes_hardly_more_than_training_however_far_frames_look(kind, window):
+    with torch.device("meta"):
+        module = encoder(attention=kind, window=window, layers=2)
+        features, positions = torch.empty(1, 9000, 24), torch.zeros(1, 9000, dtype=torch.int64)
+    whole = multiply_adds(lambda: module(features, positions))
+    with torch.no_grad():
+        assert multiply_adds(lambda: module(features, positions)) < 1.15 * whole
 
 
 @pytest.mark.parametrize("attention", ["window", "full", "uniform"])

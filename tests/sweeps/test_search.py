@@ -1,5 +1,6 @@
 """A search runs each point once, whatever dies in between, and says when it is complete."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -209,3 +210,13 @@ def test_a_result_without_an_objective_fails_the_trial(tmp_path):
     again = search(tmp_path)
     again.run(Recorder())
     assert points(again) == FRAMES
+
+
+def test_a_half_written_last_line_of_the_journal_is_cut_off(tmp_path):
+    search(tmp_path).run(Recorder())
+    journal = tmp_path / "journal.log"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": 4, "wor')
+    assert len(search(tmp_path).complete) == len(FRAMES)
+    assert journal.read_bytes().startswith(whole)
+    assert all(json.loads(line) for line in journal.read_text().splitlines())

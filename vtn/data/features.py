@@ -75,7 +75,11 @@ def cached_features(
     paths = [cache / f"shard-{number:03d}.npy" for number in range(len(groups))]
     with _lock(cache):  # several workers of a sweep begin with the same features
         cache.mkdir(exist_ok=True)
-        missing = [(path, group) for path, group in zip(paths, groups, strict=True) if not path.exists()]
+        missing = [
+            (path, group)
+            for path, group in zip(paths, groups, strict=True)
+            if not _is_whole(path, group, frames)
+        ]
         if missing:
             _compute(frames, missing, encode, crop)
         os.utime(cache)
@@ -108,7 +112,23 @@ def _compute(
             partial = path.with_suffix(".partial")
             with partial.open("wb") as file:
                 np.save(file, np.concatenate(features))
+                file.flush()
+                os.fsync(file.fileno())
             partial.replace(path)
+
+
+def _is_whole(path: Path, videos: Sequence[str], frames: Source) -> bool:
+    """Whether a shard is there with a row for every frame; a damaged one is said and computed again."""
+    if not path.exists():
+        return False
+    try:
+        rows = len(np.load(path, mmap_mode="r"))
+    except (ValueError, EOFError, OSError):
+        rows = -1
+    whole = rows == sum(len(frames.times(video)) for video in videos)
+    if not whole:
+        print(f"{path} is damaged: computing these features again")
+    return whole
 
 
 def _groups(videos: Sequence[str]) -> list[Sequence[str]]:

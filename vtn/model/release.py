@@ -92,8 +92,8 @@ def to_release(model: VTN) -> dict[str, Tensor]:
         problems.append("its width is not the backbone's")
     if not isinstance(temporal.final_norm, nn.Identity):
         problems.append("its layers are pre-LN")
-    if any(layer.attention.kind == "uniform" for layer in temporal.stack):
-        problems.append("its attention is uniform")
+    if kinds := {layer.attention.kind for layer in temporal.stack} - {"window"}:
+        problems.append(f"its attention is {kinds.pop()}")
     if problems:
         raise ValueError(f"the release has no such model: {'; '.join(problems)}")
     return {release_name(name): tensor for name, tensor in model.state_dict().items()}
@@ -116,6 +116,15 @@ def sizes(
     )
     if absent := [name for name in needed if name not in state]:
         raise ValueError(f"not a VTN of the release: it has no {', '.join(absent)}")
+    for name in needed:
+        rank = {"cls_token": 3, "temporal_encoder.embeddings.position_embeddings.weight": 2}.get(name, 1)
+        shape = tuple(state[name].shape)
+        if len(shape) != rank or 0 in shape:
+            raise ValueError(
+                f"not a VTN of the release: {name} has the shape {shape}, not one of rank {rank}"
+            )
+    if len(state["temporal_encoder.embeddings.position_embeddings.weight"]) < 4:
+        raise ValueError("not a VTN of the release: it has fewer than 4 positions")
     width = state["cls_token"].shape[-1]
     if num_heads < 1 or width % num_heads:
         raise ValueError(f"num_heads: {num_heads} does not divide the width {width} of the checkpoint")
@@ -158,7 +167,7 @@ def vision_transformer(state: Mapping[str, Tensor]) -> tuple[BackboneConfig, int
     """
     patches, table = state.get("backbone.patch_embed.proj.weight"), state.get("backbone.pos_embed")
     widths = [len(state[f"backbone.blocks.{block}.mlp.fc1.bias"]) for block in range(_blocks(state))]
-    if patches is None or table is None or not widths:
+    if patches is None or table is None or not widths or (patches.ndim, table.ndim) != (4, 3):
         return None
     width, _, patch, _ = patches.shape
     crop = patch * math.isqrt(table.shape[1] - 1)

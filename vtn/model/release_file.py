@@ -49,20 +49,26 @@ class ReleaseFile:
 def read(path: Path) -> ReleaseFile:
     """Read a checkpoint without running anything in it; ValueError, in one line, where it is none."""
     if not path.is_file():
-        raise ValueError(f"{path} not found; give the path of a .pyth file of the release")
+        what = "is a directory" if path.is_dir() else "not found"
+        raise ValueError(f"{path} {what}; give the path of a .pyth file of the release")
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols: the answer below is plainer
             content = torch.load(path, weights_only=True, map_location="cpu")
+        if zipfile.is_zipfile(path) and (member := zipfile.ZipFile(path).testzip()):  # torch checks no sums
+            raise zipfile.BadZipFile(member)
     except Exception as error:  # a damaged file fails in many ways
         raise ValueError(f"{path} {_refusal(path, error)}") from None
     state = content.get("model_state") if isinstance(content, dict) else None
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
+    ):
         raise ValueError(
             f"{path} has no model_state of tensors ({_outline(content)}); the release's files keep their weights there"
         )
+    state = {name: _number(path, name, tensor) for name, tensor in state.items()}
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return ReleaseFile(path, sha256, dict(state), _tree(content.get("cfg")))
+    return ReleaseFile(path, sha256, state, _tree(content.get("cfg")))
 
 
 def write(path: Path, state: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> None:
@@ -71,12 +77,24 @@ def write(path: Path, state: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> No
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     tensors = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
     try:
-        torch.save(
-            {"epoch": 0, "model_state": tensors, "cfg": yaml.safe_dump(dict(cfg), sort_keys=False)}, partial
-        )
+        with partial.open("wb") as file:  # torch opens files in a way that hides why it cannot
+            torch.save(
+                {"epoch": 0, "model_state": tensors, "cfg": yaml.safe_dump(dict(cfg), sort_keys=False)}, file
+            )
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _number(path: Path, name: str, tensor: Tensor) -> Tensor:
+    """Weights in float32, whatever they were saved in; ValueError for what no weight can be."""
+    if tensor.layout != torch.strided:
+        raise ValueError(f"{path} is no checkpoint of a VTN: {name} is {tensor.layout}, not a plain tensor")
+    if not tensor.is_floating_point():
+        return tensor
+    if not bool(tensor.isfinite().all()):
+        raise ValueError(f"{path} is damaged: {name} holds numbers that are not finite; fetch it again")
+    return tensor.float()
 
 
 def _refusal(path: Path, error: Exception) -> str:

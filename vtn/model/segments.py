@@ -12,17 +12,19 @@ from torch import Tensor
 SEGMENT = 1024
 
 
-def by_segments(rows: Callable[[int, int], Tensor], frames: int) -> Tensor:
+def by_segments(rows: Callable[[int, int], Tensor], frames: int, *, reach: int = 0) -> Tensor:
     """All rows (B, T+1, E) from `rows(start, stop)`: those of frames [start, stop), CLS before frame 0.
 
+    `rows` also reads the frames within `reach` places of its own, so that longer segments repeat less of them.
     In training everything is one segment, since the gradient needs all of it anyway.
     """
-    if torch.is_grad_enabled() or frames <= SEGMENT:
+    segment = max(SEGMENT, 8 * reach)
+    if torch.is_grad_enabled() or frames <= segment:
         return rows(0, frames)
-    first = rows(0, SEGMENT)
+    first = rows(0, segment)
     whole = first.new_empty(len(first), frames + 1, first.shape[-1])
-    whole[:, : SEGMENT + 1] = first
-    for start in range(SEGMENT, frames, SEGMENT):
-        stop = min(start + SEGMENT, frames)
+    whole[:, : segment + 1] = first
+    for start in range(segment, frames, segment):
+        stop = min(start + segment, frames)
         whole[:, start + 1 : stop + 1] = rows(start, stop)
     return whole

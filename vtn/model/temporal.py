@@ -194,7 +194,9 @@ class Layer(nn.Module):
                 return self.finish(hidden[:, start + 1 : stop + 1], attended)
             return self.finish(hidden[:, : stop + 1], torch.cat([cls.context, attended], dim=1))
 
-        return Attended(by_segments(rows, frames), cls.cls_weights)
+        # Without a window every frame reads all others: one segment then.
+        reach = frames if self.attention.reach is None else self.attention.reach
+        return Attended(by_segments(rows, frames, reach=reach), cls.cls_weights)
 
     def cls(self, hidden: Tensor, mask: Tensor | None = None) -> Attended:
         """The CLS row alone, (B, T+1, E) -> (B, 1, E), and how it weighed all rows."""

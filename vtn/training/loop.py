@@ -94,7 +94,8 @@ class Trainer:
             self._state, model=self._plain, average=self._average, optimizer=self._optimizer
         )
         progress = Progress(**saved)
-        print(f"resuming at epoch {progress.epoch + 1}, batch {progress.batch + 1}")
+        if progress.epoch < self._train.epochs:
+            print(f"resuming at epoch {progress.epoch + 1}, batch {progress.batch + 1}")
         return progress
 
     def _run_epoch(self, progress: Progress, prepare: Prepare) -> None:

@@ -28,8 +28,7 @@ def list_folder(folder: Path, annotations: Path | None = None) -> pd.DataFrame:
     video that does not exist stays in the table, for decoding to report. Raises ValueError otherwise
     wherever a video would go missing unsaid.
     """
-    if not folder.is_dir():
-        raise ValueError(f"dataset.folder: {folder} is not a folder; name the one that holds your videos")
+    check(folder)
     if annotations is None:
         found = [folder / name for name in ANNOTATION_FILES if (folder / name).is_file()]
         if len(found) > 1:
@@ -38,6 +37,12 @@ def list_folder(folder: Path, annotations: Path | None = None) -> pd.DataFrame:
     elif not annotations.is_file():
         raise ValueError(f"dataset.annotations: {annotations} not found; correct the path or set it to null")
     return _from_sub_folders(folder) if annotations is None else _from_file(folder, annotations)
+
+
+def check(folder: Path) -> None:
+    """Raise ValueError unless there is such a folder."""
+    if not folder.is_dir():
+        raise ValueError(f"dataset.folder: {folder} is not a folder; name the one that holds your videos")
 
 
 def is_video(path: Path) -> bool:
