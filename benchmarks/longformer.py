@@ -108,6 +108,7 @@ def variant(name: str, model: VTN) -> Callable[[Tensor, Tensor], Tensor]:
     if name == "bf16":
         narrow = copy.deepcopy(model).bfloat16()
         return lambda features, positions: narrow.encode_time(features.bfloat16(), positions).float()
+    torch.compiler.reset()  # each size and number of threads is compiled anew, and their number is limited
     compiled: Callable[[Tensor, Tensor], Tensor] = torch.compile(model.temporal, fullgraph=True)
     return compiled
 

@@ -82,7 +82,7 @@ class Attention(nn.Module):
         dropped = self._drop(weights.to(hidden.dtype))
         pooled = dropped @ hidden  # (B, N, D)
         weight, bias = self._by_head(self.value_global)
-        context = torch.einsum("bne,nde->bnd", pooled, weight)  # (B, N, D/N)
+        context = _headwise(pooled, weight.transpose(1, 2))  # (B, N, D/N)
         # With dropout the weights no longer sum to one, so the bias counts as often as they do.
         context = context + bias * dropped.sum(-1, keepdim=True)
         return Attended(context.flatten(1)[:, None], weights)
@@ -119,7 +119,7 @@ class Attention(nn.Module):
         query = self._split(self.query_global(hidden[:, :1]))[:, :, 0]  # (B, N, D/N)
         query = query * query.shape[-1] ** -0.5
         weight, bias = self._by_head(self.key_global)
-        carried = torch.einsum("bnd,nde->bne", query, weight)  # (B, N, D)
+        carried = _headwise(query, weight)  # (B, N, D)
         scores: Tensor = carried @ hidden.transpose(1, 2) + (query * bias).sum(-1, keepdim=True)
         return scores
 
@@ -139,6 +139,11 @@ class Attention(nn.Module):
 
     def _drop(self, weights: Tensor) -> Tensor:
         return F.dropout(weights, self.dropout, self.training)
+
+
+def _headwise(rows: Tensor, weight: Tensor) -> Tensor:
+    """Each head's row times its matrix: (B, N, i), (N, i, j) -> (B, N, j)."""
+    return (rows.transpose(0, 1) @ weight).transpose(0, 1)
 
 
 def _softmax(scores: Tensor, allowed: Tensor | None) -> Tensor:

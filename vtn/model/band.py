@@ -36,21 +36,26 @@ def blocked(
 ) -> Tensor:
     """Blocks of S frames, each against CLS and the S + 2 * reach frames around it: O(T * (S + 2 * reach)).
 
-    The P blocks become a part of the batch, (B*P, N, S, d).
+    The P blocks become a part of the batch, (B*P, N, S, d). Keys and values are gathered a token at a time, all
+    heads of it, so that each is copied once.
     """
-    clips, heads, frames, _ = query.shape
+    clips, heads, frames, width = query.shape
     length = block_length(reach)
-    blocks = -(-frames // length)
-    padding = blocks * length - frames
-    queries = F.pad(query, (0, 0, 0, padding)).view(clips, heads, blocks, length, -1)  # (B, N, P, S, d)
-    queries = queries.transpose(1, 2).flatten(0, 1)  # (B*P, N, S, d)
-    keys, values = (_around(tokens, length, reach, padding) for tokens in (key, value))
-    allowed = _allowed_in_blocks(frames, length, reach, mask, device=query.device)  # (P or B*P, 1, S, 1+S+2R)
-    if mask is None and clips > 1:
+    places, allowed = _blocks(frames, length, reach, device=query.device)  # (P, W), (P, 1, S, W), W = 1+S+2R
+    padding = len(places) * length - frames
+    queries = F.pad(query.transpose(1, 2), (0, 0, 0, 0, 0, padding))  # (B, P*S, N, d)
+    keys, values = (tokens.transpose(1, 2).index_select(1, places.flatten()) for tokens in (key, value))
+    if mask is not None:
+        allowed = (allowed & with_cls(mask)[:, places][:, :, None, None]).flatten(0, 1)  # (B*P, 1, S, W)
+    elif clips > 1:
         allowed = allowed.repeat(clips, 1, 1, 1)
+    queries, keys, values = (
+        tokens.reshape(clips * len(places), -1, heads, width).transpose(1, 2)
+        for tokens in (queries, keys, values)
+    )
     context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed, dropout_p=dropout)
-    context = context.reshape(clips, blocks, heads, length, -1).transpose(1, 2)  # (B, N, P, S, d)
-    return context.reshape(clips, heads, blocks * length, -1)[:, :, :frames]
+    context = context.transpose(1, 2).reshape(clips, -1, heads, width)  # (B, P*S, N, d)
+    return context[:, :frames].transpose(1, 2)
 
 
 def block_length(reach: int) -> int:
@@ -78,24 +83,15 @@ def with_cls(mask: Tensor) -> Tensor:
     return F.pad(mask, (1, 0), value=True)
 
 
-def _around(tokens: Tensor, length: int, reach: int, padding: int) -> Tensor:
-    """(B, N, T+1, d) -> (B*P, N, 1+S+2R, d): CLS, then the frames around each block."""
-    cls, frames = tokens[:, :, :1], tokens[:, :, 1:]
-    padded = F.pad(frames, (0, 0, reach, padding + reach))
-    windows = padded.unfold(2, length + 2 * reach, length).transpose(-1, -2)  # (B, N, P, S+2R, d)
-    cls = cls[:, :, None].expand(-1, -1, windows.shape[2], -1, -1)  # (B, N, P, 1, d)
-    return torch.cat([cls, windows], dim=3).transpose(1, 2).flatten(0, 1)
-
-
-def _allowed_in_blocks(
-    frames: int, length: int, reach: int, mask: Tensor | None, *, device: torch.device
-) -> Tensor:
-    """Which keys each frame of a block may see: bool (P, 1, S, 1+S+2R), or with a mask (B*P, 1, S, 1+S+2R)."""
-    row = torch.arange(length, device=device)[:, None]
-    column = torch.arange(length + 2 * reach, device=device)[None]
-    near = (column - row >= 0) & (column - row <= 2 * reach)  # (S, S+2R)
-    blocks = -(-frames // length)
-    real = torch.ones(1, frames, dtype=torch.bool, device=device) if mask is None else mask
-    padded = F.pad(real, (reach, blocks * length - frames + reach), value=False)
-    there = padded.unfold(1, length + 2 * reach, length).flatten(0, 1)  # (B*P, S+2R)
-    return F.pad(near & there[:, None], (1, 0), value=True)[:, None]
+def _blocks(frames: int, length: int, reach: int, *, device: torch.device) -> tuple[Tensor, Tensor]:
+    """For each block the places of its W = 1+S+2R keys among CLS and the frames, and which of them each of its
+    frames may see: int64 (P, W) and bool (P, 1, S, W). Places beyond the clip name CLS and are forbidden.
+    """
+    starts = torch.arange(0, frames, length, device=device)[:, None]  # (P, 1)
+    row = torch.arange(length, device=device)[:, None]  # (S, 1)
+    column = torch.arange(length + 2 * reach, device=device)  # (S+2R,)
+    place = starts + column - reach  # (P, S+2R)
+    there = (place >= 0) & (place < frames)
+    near = (column >= row) & (column <= row + 2 * reach)  # (S, S+2R)
+    places = F.pad((place + 1) * there, (1, 0))
+    return places, F.pad(near & there[:, None], (1, 0), value=True)[:, None]

@@ -137,14 +137,12 @@ class Embeddings(nn.Module):
 
     def forward(self, frames: Tensor, positions: Tensor) -> Tensor:
         """Embed frames (B, T, E) at position ids (B, T)."""
-        frame_type = self.token_types.weight[0]
         if self.kind == "learned":
             # Ids beyond the table wrap, as in the release; waves need no table and do not.
-            table = self.positions.weight + frame_type
-            return self._finish(frames + F.embedding(positions % self.cls_position, table))
-        if self.kind == "sinusoidal":
+            frames = frames + self.positions(positions % self.cls_position)
+        elif self.kind == "sinusoidal":
             frames = frames + self._waves(positions, frames.dtype)
-        return self._finish(frames + frame_type)
+        return self._finish(frames + self.token_types.weight[0])
 
     def of_cls(self, token: Tensor) -> Tensor:
         """Embed the CLS token (1, 1, E)."""
