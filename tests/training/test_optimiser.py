@@ -95,9 +95,14 @@ def test_an_optimiser_that_cannot_run_here_is_not_called_unknown(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("APEX and CUDA required for fused optimizers")
 
-    monkeypatch.setattr(optimiser, "create_optimizer_v2", refuse)
+    monkeypatch.setattr(optimiser, "get_optimizer_class", refuse)
     with pytest.raises(ValueError, match=r"'fusedadam' cannot be used \(APEX .*\); choose another"):
         build_optimizer(model(), recipe(optimizer="fusedadam"))
+
+
+@pytest.mark.parametrize(("name", "fused"), [("adamw", True), ("lookahead_sgd", True), ("lamb", None)])
+def test_pytorch_s_own_optimisers_update_in_one_kernel(name, fused):
+    assert build_optimizer(model(), recipe(optimizer=name)).defaults.get("fused") == fused
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "AdamW", "lamb", "lion", "lookahead_sgd"])
