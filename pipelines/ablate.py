@@ -54,8 +54,8 @@ def ablate(params: Params, table: str) -> None:
 def _publish(results: pd.DataFrame, wanted: study.Study, table: str, rows_directory: Path) -> None:
     """Write the table, its picture and the rows' records; print the table."""
     results["delta_top1"] = results["top1"] - results["top1"].iloc[0]
-    videos = results["videos"].iloc[0]
-    results = results[["row", *wanted.report, "delta_top1", "seed", "protocol"]]
+    columns = ["row", *wanted.report, "delta_top1", "videos", "seed", "protocol"]
+    results = results[list(dict.fromkeys(columns))]
     records, aside = REPORTS / table, REPORTS / f"{table}.partial"
     for old in (records, aside):
         shutil.rmtree(old, ignore_errors=True)
@@ -65,7 +65,7 @@ def _publish(results: pd.DataFrame, wanted: study.Study, table: str, rows_direct
         results.rename(columns={"row": "label"}),
         path=REPORTS / f"{table}.png",
         protocol=f"{wanted.title}: {results['protocol'].iloc[0]}",
-        videos=int(videos),
+        videos=int(results["videos"].iloc[0]),
     )
     runs.write_table(REPORTS / f"{table}.csv", results)
     print(results.drop(columns=["protocol"]).to_string(index=False, float_format="{:.3f}".format))

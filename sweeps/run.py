@@ -76,6 +76,7 @@ def _report(search: Any, wanted: study.Study, directory: Path) -> None:
             **trial.params,
             **{name: trial.user_attrs["numbers"][name] for name in wanted.report},
             "best": trial.number in best,
+            "videos": int(trial.user_attrs["numbers"]["videos"]),
             "seed": trial.user_attrs["numbers"]["seed"],
             "protocol": trial.user_attrs["numbers"]["protocol"],
         }
@@ -88,7 +89,7 @@ def _report(search: Any, wanted: study.Study, directory: Path) -> None:
         table.assign(label=labels),
         path=directory / "pareto.png",
         protocol=f"{wanted.title} ({', '.join(wanted.space)})",
-        videos=int(search.complete[0].user_attrs["numbers"]["videos"]),
+        videos=int(table["videos"].iloc[0]),
     )
 
 

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -99,6 +100,21 @@ def test_passes_take_turns():
     passes = [lambda: order.append("whole"), lambda: order.append("backbone")]
     benchmark._time(passes, repeats=3, device=torch.device("cpu"))
     assert order == ["whole", "backbone"] * 3
+
+
+def test_the_fastest_round_of_each_measurement_counts():
+    slow_then_fast, fast_then_slow = iter([5.0, 1.0, 3.0]), iter([2.0, 4.0, 6.0])
+    found = benchmark._quietest(
+        [lambda: [np.array([next(slow_then_fast)])], lambda: [np.array([next(fast_then_slow)])]]
+    )
+    assert [float(seconds[0][0]) for seconds in found] == [1.0, 2.0]
+
+
+def test_what_takes_long_is_measured_once(monkeypatch):
+    monkeypatch.setattr(benchmark, "SHORT_SECONDS", 0.0001)
+    rounds = []
+    benchmark._quietest([lambda: rounds.append(time.sleep(0.001)) or [np.ones(1)]])
+    assert len(rounds) == 1
 
 
 def test_latency_is_one_video_and_throughput_a_batch_in_eval_and_inference_mode():
