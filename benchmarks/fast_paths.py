@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.longformer import WIDTH, WINDOW, inputs, ours, release_encoder
 from benchmarks.timing import medians
 from vtn.evaluation.benchmark import device_name
-from vtn.model import attention, band
+from vtn.model import attention, band, segments
 from vtn.model.attention import Attended, Attention
 from vtn.model.temporal import TemporalEncoder
 
@@ -75,11 +75,12 @@ def one_product(encoder: TemporalEncoder) -> Callable[..., Tensor]:
 def predictions(frames: int) -> list[float]:
     """Multiply-adds without each path over those with all, in the order of `forms`."""
     seen = 2 * WINDOW if frames > band.DENSE_BLOCKS * band.BLOCK else frames
-    # Scores and their sums: 2 T S D of T rows, in products of D x D a row.
-    local, whole = (LAYERS - 1) * 2 * seen / WIDTH, (LAYERS - 1) * 2 * frames / WIDTH
+    dense = min(frames, segments.SEGMENT + WINDOW)
+    # Scores and their sums over S keys: 2 S D a row, in products of D x D.
+    local, whole = (LAYERS - 1) * 2 * seen / WIDTH, (LAYERS - 1) * 2 * dense / WIDTH
     ours = ROWS + local
     last_layer = ROW + local / (LAYERS - 1)
-    return [(ours + last_layer) / ours, (ours + 2 * LAYERS) / ours, (ROWS + whole) / ours, 1.0]
+    return [(ours + last_layer) / ours, (ours + 2 * LAYERS) / ours, (ROWS + whole) / ours, 1.0, 1.0]
 
 
 @torch.inference_mode()
@@ -88,7 +89,7 @@ def compare(frames: int, repeats: int) -> str:
     encoder = ours(release_encoder(LAYERS), LAYERS).temporal
     features, positions = inputs(frames)
 
-    def with_path(owner: object, name: str, path: Callable[..., object]) -> Tensor:
+    def with_path(owner: object, name: str, path: object) -> Tensor:
         with patch.object(owner, name, path):
             return encoder(features, positions)
 
@@ -98,6 +99,7 @@ def compare(frames: int, repeats: int) -> str:
         partial(with_path, Attention, "cls", projected_cls),
         partial(with_path, attention, "local_attention", band.dense),
         partial(with_path, Attention, "frames", one_product(encoder)),
+        partial(with_path, segments, "SEGMENT", frames),
     ]
     for form in forms[1:]:
         difference = float((form() - forms[0]()).abs().max())
@@ -120,7 +122,9 @@ def main() -> None:
     print(
         f"{device_name('cpu')}: predicted by multiply-adds and measured, time without the path / with all paths"
     )
-    print("frames       ms   last layer whole    CLS projected   dense attention    q, k, v joined")
+    print(
+        "frames       ms   last layer whole    CLS projected   dense attention    q, k, v joined      one segment"
+    )
     for frames in LENGTHS:
         print(compare(frames, options.repeats), flush=True)
 
