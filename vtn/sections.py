@@ -21,7 +21,7 @@ class Section(BaseModel):
 class MotionsConfig(Section):
     """How many clips the embedded data set draws, and how large (pixels a side)."""
 
-    train_clips: Positive = 1600
+    train_clips: Positive = 2000
     val_clips: Positive = 100
     test_clips: Positive = 400
     size: Annotated[int, Field(ge=32, multiple_of=2)] = 48
@@ -136,7 +136,7 @@ class AugmentConfig(Section):
 class TrainConfig(Section):
     """The recipe: optimiser, schedule, regularisation and augmentation."""
 
-    epochs: Positive = 8
+    epochs: Positive = 7
     batch_size: Positive = 8
     accumulate: Positive = 1
     optimizer: str = "adamw"
@@ -185,7 +185,7 @@ class AblateConfig(Section):
     """Which tables `ablate` fills, and the recipe of their rows where it differs from `train`."""
 
     tables: tuple[str, ...] = ("depth", "position", "frames", "attention")
-    epochs: Positive = 8
+    epochs: Positive = 6
     batch_size: Positive = 32
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
 
