@@ -4,7 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+# How long an example takes is the machine's business, and a busy one must not fail a test.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 # Two threads of tiny matrices spend more time meeting each other than computing.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

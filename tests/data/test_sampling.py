@@ -27,7 +27,7 @@ def presentation_times(draw):
     return np.concatenate([[0.0], np.cumsum(gaps)])
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(
     times=presentation_times(),
     frames=st.integers(1, 40),

@@ -48,7 +48,7 @@ def test_agrees_with_scikit_learn(classes):
         assert result["top5"] == 1.0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     videos=st.integers(1, 40), classes=st.integers(2, 9), levels=st.integers(1, 4), seed=st.integers(0, 999)
 )
@@ -61,7 +61,7 @@ def test_ties_go_to_the_lowest_class_in_every_metric(videos, classes, levels, se
     assert np.trace(metrics.confusion(probabilities, labels)) == round(result["top1"] * videos)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=50))
 def test_calibration_error_agrees_with_the_definition_bin_by_bin(data):
     confidence, correct = np.array([c for c, _ in data]), np.array([hit for _, hit in data])

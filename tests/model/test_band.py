@@ -32,7 +32,7 @@ def test_a_frame_sees_cls_and_half_the_window_on_each_side():
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 300), st.integers(0, 40), st.booleans(), st.integers(0, 2**16))
 def test_blocks_equal_the_dense_product_in_values_and_gradients(frames, reach, padded, seed):
     parts = tokens(frames, seed=seed)

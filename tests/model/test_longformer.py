@@ -68,7 +68,7 @@ def states_of(model, cls_token, features, positions, mask):
     return [states[:, :length] for states in output.hidden_states]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_any_weights_lengths_windows_and_masks_give_transformers_values_and_gradients(data):
     windows = data.draw(st.lists(st.sampled_from(WINDOWS), min_size=1, max_size=3))
