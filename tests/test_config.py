@@ -159,7 +159,7 @@ CROSS_FIELD = {
     },
     "train.augment.min_scale: 1.5 is above train.augment.max_scale: 1.0": {"train__augment__min_scale": 1.5},
     "train.augment.max_scale: 2.0 times clip.crop: 48": {"train__augment__max_scale": 2},
-    "train.warmup_epochs: 7 must stay below train.epochs: 7": {"train__warmup_epochs": 7},
+    "train.warmup_epochs: 5 must stay below train.epochs: 5": {"train__warmup_epochs": 5},
     "train.decay_epochs: empty": {"train__schedule": "step"},
     "model.backbone.pretrained: true and model.backbone.weights: w.pt exclude": {
         "model__backbone__pretrained": True,

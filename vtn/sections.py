@@ -136,7 +136,7 @@ class AugmentConfig(Section):
 class TrainConfig(Section):
     """The recipe: optimiser, schedule, regularisation and augmentation."""
 
-    epochs: Positive = 7
+    epochs: Positive = 5
     batch_size: Positive = 8
     accumulate: Positive = 1
     optimizer: str = "adamw"
