@@ -5,12 +5,13 @@ import pytest
 from run_directory import finish, write_run
 
 from vtn import identity, records
+from vtn.sections import TrainConfig
 
 
 def test_params_are_flat_and_written_as_in_params_yaml(tmp_path):
     params = records.read(write_run(tmp_path, uid="a")).params
     assert params["train.optimizer"] == "adamw"
-    assert params["train.epochs"] == "8"
+    assert params["train.epochs"] == str(TrainConfig().epochs)
     assert params["model.backbone.pretrained"] == "false"
     assert params["model.backbone.weights"] == "null"
 
