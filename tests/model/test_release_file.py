@@ -127,3 +127,24 @@ def test_numbers_that_are_not_finite_are_refused_and_half_precision_is_widened(t
         release_file.read(tmp_path / "a.pyth")
     release_file.write(tmp_path / "b.pyth", {"w": torch.ones(2, dtype=torch.float16)}, {})
     assert release_file.read(tmp_path / "b.pyth").state["w"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("tensor", "reason"),
+    [
+        (torch.ones(2, dtype=torch.complex64), "is torch.complex64, not a plain tensor of weights"),
+        (torch.ones(2, dtype=torch.bool), "is torch.bool, not a plain tensor of weights"),
+        (torch.ones(1).expand(10**12), "has no numbers of its own in the file"),
+        (torch.full((2,), 1e300, dtype=torch.float64), "holds numbers that are not finite"),
+    ],
+)
+def test_what_no_weight_can_be_is_refused(tmp_path, tensor, reason):
+    torch.save({"model_state": {"head": tensor}}, tmp_path / "odd.pyth")
+    with pytest.raises(ValueError, match=f"odd.pyth .*head {reason}"):
+        release_file.read(tmp_path / "odd.pyth")
+
+
+@pytest.mark.parametrize("cfg", ["a: 2021-13-45", "a: !!int foo", "[" * 20_000])
+def test_a_cfg_that_cannot_be_read_says_nothing(tmp_path, cfg):
+    torch.save({"model_state": {"head": torch.ones(1)}, "cfg": cfg}, tmp_path / "odd.pyth")
+    assert release_file.read(tmp_path / "odd.pyth").cfg == {}

@@ -88,13 +88,18 @@ def write(path: Path, state: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> No
 
 def _number(path: Path, name: str, tensor: Tensor) -> Tensor:
     """Weights in float32, whatever they were saved in; ValueError for what no weight can be."""
-    if tensor.layout != torch.strided:
-        raise ValueError(f"{path} is no checkpoint of a VTN: {name} is {tensor.layout}, not a plain tensor")
-    if not tensor.is_floating_point():
+    if tensor.dtype == torch.int64:  # BatchNorm's counts, and the index of old versions
         return tensor
-    if not bool(tensor.isfinite().all()):
+    if tensor.layout != torch.strided or tensor.is_quantized or not tensor.is_floating_point():
+        kind = tensor.dtype if tensor.layout == torch.strided else tensor.layout
+        raise ValueError(f"{path} is no checkpoint of a VTN: {name} is {kind}, not a plain tensor of weights")
+    # Repeated views and tensors without storage say they hold more than the file does.
+    if tensor.is_meta or tensor.nbytes > tensor.untyped_storage().nbytes():
+        raise ValueError(f"{path} is no checkpoint of a VTN: {name} has no numbers of its own in the file")
+    numbers = tensor.float()
+    if not bool(numbers.isfinite().all()):
         raise ValueError(f"{path} is damaged: {name} holds numbers that are not finite; fetch it again")
-    return tensor.float()
+    return numbers
 
 
 def _refusal(path: Path, error: Exception) -> str:
@@ -130,6 +135,6 @@ def _tree(text: Any) -> dict[str, Any]:
     """The cfg as sections; what cannot be read says nothing, and whoever needs it says what is assumed."""
     try:
         tree = yaml.safe_load(text) if isinstance(text, str) else None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         return {}
     return tree if isinstance(tree, dict) else {}
