@@ -24,7 +24,7 @@ NAMED = {baseline.name: baseline for baseline in BASELINES}
 
 
 def need_library(name):
-    wanted = NAMED[name].library
+    wanted = NAMED[name].package
     pytest.importorskip(wanted, reason=f"{wanted} is not installed: run `make baselines`")
 
 

@@ -27,7 +27,7 @@ class Baseline:
 
     name: str
     build: Callable[[int], nn.Module]
-    library: str  # that `build` imports
+    package: str  # that `build` imports
     frames: int  # of one clip, as they enter the model
     crop: int  # pixels a side
     clips: int  # along time

@@ -59,7 +59,7 @@ class Row:
     crop: int
     views: int
     protocol: str
-    library: str | None = None  # beyond our own dependencies
+    package: str | None = None  # beyond our own dependencies
 
     @property
     def name(self) -> str:
@@ -119,24 +119,24 @@ def choose(wanted: Sequence[str] | None, frames: int = FRAMES) -> list[Row]:
 
 
 def check_installed(chosen: Iterable[Row]) -> None:
-    """Raise ValueError where a row's library is absent, before anything is measured."""
-    for library in dict.fromkeys(row.library for row in chosen if row.library):
-        if find_spec(library) is None:
-            without = ", ".join(dict.fromkeys(row.model for row in rows() if row.library != library))
+    """Raise ValueError where a row's package is absent, before anything is measured."""
+    for package in dict.fromkeys(row.package for row in chosen if row.package):
+        if find_spec(package) is None:
+            without = ", ".join(dict.fromkeys(row.model for row in rows() if row.package != package))
             raise ValueError(
-                f"{library} is not installed: run `make baselines`, or give --rows some of {without}"
+                f"{package} is not installed: run `make baselines`, or give --rows some of {without}"
             )
 
 
 def _baseline_rows(baseline: Baseline, frames: int) -> Iterable[Row]:
     views = _views(baseline.frames, baseline.crop, baseline.clips, baseline.crops)
     clip = partial(baseline.build, baseline.frames)
-    yield Row(baseline.name, clip, baseline.frames, baseline.crop, baseline.views, views, baseline.library)
+    yield Row(baseline.name, clip, baseline.frames, baseline.crop, baseline.views, views, baseline.package)
     if baseline.multiple is not None:
         whole = -(-frames // baseline.multiple) * baseline.multiple
         video = partial(baseline.build, whole)
         yield Row(
-            baseline.name, video, whole, baseline.crop, 1, _whole(whole, baseline.crop), baseline.library
+            baseline.name, video, whole, baseline.crop, 1, _whole(whole, baseline.crop), baseline.package
         )
 
 
