@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -57,15 +58,18 @@ def run(copy, *command):
 
 def kill_when(copy, condition, *command):
     """Start the command and kill its whole process group as soon as `condition` holds."""
-    process = subprocess.Popen(
-        [sys.executable, *command], cwd=copy, env=environment(copy), start_new_session=True
-    )
+    process = start_until(copy, condition, sys.executable, *command)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def start_until(copy, condition, *command):
+    process = subprocess.Popen(command, cwd=copy, env=environment(copy), start_new_session=True)
     deadline = time.monotonic() + PATIENCE
     while not condition() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
     assert process.poll() is None, "the command ended before it could be killed"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    return process
 
 
 def contents(folder):
@@ -95,6 +99,40 @@ def test_a_killed_training_ends_with_the_same_weights(undisturbed, copy):
     assert (copy / weights).read_bytes() == (undisturbed / weights).read_bytes()
     histories = [pd.read_csv(root / "reports/train/history.csv") for root in (copy, undisturbed)]
     pd.testing.assert_frame_equal(*(history.drop(columns="seconds") for history in histories))
+
+
+@pytest.mark.parametrize(
+    ("stage", "begun", "result"),
+    [
+        ("decode", "data/frames/shard-*.parquet", "data/frames"),
+        ("train", "work/train/*/state.safetensors", "models/vtn/model.safetensors"),
+    ],
+)
+def test_a_stage_that_outlives_a_killed_dvc_is_waited_for(undisturbed, copy, stage, begun, result):
+    shutil.rmtree((copy / result).parent if (copy / result).is_file() else copy / result)
+    # dvc runs a stage under a shell. The orphan is held still, so that the second call meets it at its work.
+    line = f"{shlex.join([sys.executable, '-m', f'pipelines.{stage}'])}; exit"
+    shell = start_until(copy, lambda: any(copy.glob(begun)), "sh", "-c", line)
+    os.killpg(shell.pid, signal.SIGSTOP)
+    shell.kill()
+    shell.wait()
+    again = subprocess.Popen(
+        [sys.executable, "-m", f"pipelines.{stage}"],
+        cwd=copy,
+        env=environment(copy),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert again.stdout.readline() == (
+            f"another process is at {stage} in this directory: waiting for it to end\n"
+        )
+    finally:
+        os.killpg(shell.pid, signal.SIGCONT)
+        again.communicate(timeout=PATIENCE)
+    assert again.returncode == 0
+    hashes = contents if stage == "decode" else Path.read_bytes
+    assert hashes(copy / result) == hashes(undisturbed / result)
 
 
 def test_a_killed_sweep_ends_with_the_same_accuracies(undisturbed, copy):

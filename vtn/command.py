@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from vtn import config
+
+LOCKS = Path("work")
 
 
 @contextmanager
@@ -56,7 +59,8 @@ def add_params(parser: argparse.ArgumentParser) -> None:
 def run_stage(main: Callable[..., None], *arguments: str) -> None:
     """Run one pipeline stage on params.yaml; `main`'s docstring is the help text.
 
-    `main` takes the params, then the text of each positional argument named in `arguments`.
+    `main` takes the params, then the text of each positional argument named in `arguments`. A stage outlives a
+    `dvc repro` that is killed alone; the next one waits for it, since both would write the same files.
     """
     parser = argparse.ArgumentParser(description=main.__doc__)
     for name in arguments:
@@ -66,4 +70,19 @@ def run_stage(main: Callable[..., None], *arguments: str) -> None:
     options = parser.parse_args()
     with explained(debug=options.debug):
         params = config.load(options.params, options.overrides)
-        main(params, *(getattr(options, name) for name in arguments))
+        with _alone(main.__name__):
+            main(params, *(getattr(options, name) for name in arguments))
+
+
+@contextmanager
+def _alone(stage: str) -> Iterator[None]:
+    """Hold the stage's one turn in this directory; the system frees it if this process dies."""
+    LOCKS.mkdir(exist_ok=True)
+    lock = FileLock(LOCKS / f"{stage}.lock")
+    try:
+        turn = lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another process is at {stage} in this directory: waiting for it to end", flush=True)
+        turn = lock.acquire()
+    with turn:
+        yield
