@@ -15,6 +15,7 @@ from vtn.sections import (
     HeadConfig,
     ModelConfig,
     Params,
+    Sampling,
     TemporalConfig,
 )
 
@@ -22,7 +23,9 @@ CLASSES = ("fall", "jump", "run", "sit", "walk", "wave")
 SIDE = 32
 
 
-def write_checkpoint(directory: Path, *, run: str | None = None, max_frames: int = 16) -> Card:
+def write_checkpoint(
+    directory: Path, *, run: str | None = None, max_frames: int = 16, sampling: Sampling = "time"
+) -> Card:
     """Random weights that are the same every time."""
     torch.manual_seed(0)
     params = Params(
@@ -31,7 +34,7 @@ def write_checkpoint(directory: Path, *, run: str | None = None, max_frames: int
         ),
         clip=ClipConfig(frames=4, seconds=1.0, crop=SIDE),
         decode=DecodeConfig(short_side=SIDE, max_fps=25.0),
-        evaluate=EvaluateConfig(max_frames=max_frames),
+        evaluate=EvaluateConfig(max_frames=max_frames, sampling=sampling),
     )
     model = vtn.build(params.model, num_classes=len(CLASSES), crop=SIDE)
     card = checkpoint.describe(model, params, classes=CLASSES, run=run)

@@ -29,8 +29,8 @@ def video(frames, *, constant=False):
 class Bright(nn.Module):
     """A temporal part by hand: the clip is the brightest frame's first feature, and CLS looks at nothing else."""
 
-    def forward(self, features, positions, mask=None):
-        return features[:, :, :1].amax(dim=1)
+    def forward(self, features, positions, mask):
+        return features[:, :, :1].masked_fill(~mask[..., None], 0).amax(dim=1)
 
 
 def bright(at, frames=40):
@@ -45,9 +45,10 @@ def bright(at, frames=40):
     return VTN(backbone=None, temporal=Bright(), head=head).eval(), features, weights
 
 
-def check(model, features, weights, **further):
+def check(model, features, weights, shows=None, **further):
     positions = torch.arange(features.shape[1])[None]
-    return deletion.check(model, features, positions, weights, labels=LABELS, **further)
+    shows = np.arange(features.shape[1]) if shows is None else shows
+    return deletion.check(model, features, positions, weights, shows=shows, labels=LABELS, **further)
 
 
 def made_up(highest, random, *, whole=0.9):
@@ -80,11 +81,11 @@ def test_the_weights_are_those_of_the_plain_reference(changes):
 def test_to_remove_frames_is_to_see_the_shorter_video(monkeypatch, budget):
     monkeypatch.setattr(deletion, "BUDGET", budget)
     model, (features, positions) = network(), video(12)
-    kept = np.array([[11, 0, 5, 3], [1, 2, 9, 8], [4, 5, 6, 7]])
-    found = deletion.probabilities(model, features, positions, kept)
+    kept = [[0, 3, 5, 11], [1, 2], [4, 5, 6, 7, 8, 9, 10]]
+    marks = np.array([np.isin(np.arange(12), frames) for frames in kept])
+    found = deletion.probabilities(model, features, positions, marks)
     with torch.no_grad():
-        for row, frames in zip(found, kept, strict=True):
-            order = sorted(frames)
+        for row, order in zip(found, kept, strict=True):
             alone = model(features[:, order], positions[:, order]).double().softmax(-1)[0]
             assert row == pytest.approx(alone.numpy(), abs=1e-6)
 
@@ -109,6 +110,15 @@ def test_weights_on_the_frame_that_the_answer_hangs_on_tell_more_than_chance(at)
     assert found.area > 0.1 and (found.layer_areas > 0.1).all()
     assert found.telling
     assert found.verdict().startswith("The weights tell more than chance: ")
+
+
+def test_a_frame_goes_with_all_its_copies():
+    model, features, weights = bright(7, frames=10)
+    shows = np.repeat(np.arange(10), [3, 4] * 5)
+    found = check(model, features[:, shows], weights, shows)
+    assert found.frames == 10 and found.removed.tolist() == list(range(1, 10))
+    assert found.highest == pytest.approx(np.full(9, 0.5)), "no copy of the first frame stays"
+    assert found.random.mean(axis=0) == pytest.approx(0.5 + 0.5 * (1 - found.shares), abs=0.15)
 
 
 def test_weights_on_the_frames_that_do_not_matter_are_called_what_they_are():
@@ -163,3 +173,5 @@ def test_one_or_two_frames_are_too_few_to_check(frames):
     model, (features, positions) = network(), video(frames)
     weights, _, _ = attention(model, features, positions)
     assert check(model, features, weights) is None
+    shows = np.repeat(np.arange(frames), 5)
+    assert check(model, features[:, shows], weights, shows) is None

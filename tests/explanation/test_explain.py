@@ -3,6 +3,7 @@ import pytest
 import torch
 from small_model import write_checkpoint, write_clip
 
+from vtn.explanation import page
 from vtn.explanation.explain import (
     clock,
     evenly_spread,
@@ -33,6 +34,19 @@ def test_an_explanation_is_of_the_prediction_and_holds_the_frames_it_names(predi
     assert found.deletion.whole == pytest.approx(found.prediction.probabilities[0], abs=1e-6)
     assert set(found.pictures) == {*found.strip.tolist(), *found.moments.tolist()}
     assert {picture.shape for picture in found.pictures.values()} == {(32, 32, 3)}
+
+
+@pytest.mark.parametrize(("frames", "different"), [(40, 40), (1, 1)])
+def test_frames_that_the_model_is_shown_again_and_again_count_once(tmp_path, frames, different):
+    write_checkpoint(tmp_path / "vtn", max_frames=250, sampling="reference")
+    predictor = Predictor(tmp_path / "vtn", torch.device("cpu"))
+    found = explain(predictor, write_clip(tmp_path / "clip.mp4", frames=frames), model="small")
+    assert found.prediction.frames == 250 and found.seconds.shape == (different,)
+    assert (np.diff(found.seconds) > 0).all()
+    assert found.weights.sum(axis=-1) + found.itself == pytest.approx(1)
+    assert found.extent == f"250 frames ({different} different) of {found.prediction.seconds:.3g} s"
+    assert len(found.moments) <= different
+    page.draw(found, path=tmp_path / "page.png")
 
 
 def test_moments_are_the_highest_weights_that_lie_apart():

@@ -74,7 +74,7 @@ def test_a_page_says_what_was_seen_and_what_the_check_found(tmp_path, drawn):
     for text in ("run 0.90", "clip.avi · 40 frames of 5 s", "models/vtn", "layer 2", *found.words):
         assert text in said
     page.draw(explanation(2), path=tmp_path / "page.png")
-    assert "No deletion check: it needs at least 3 frames, not 2." in texts(drawn[1])
+    assert "No deletion check: it needs at least 3 different frames, not 2." in texts(drawn[1])
 
 
 def test_a_long_video_shows_means_of_runs_of_frames_and_keeps_the_sum(tmp_path, drawn):

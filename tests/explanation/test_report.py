@@ -65,7 +65,7 @@ def test_json_holds_the_numbers_of_the_curves(capsys, tmp_path):
 def test_too_few_frames_are_said_and_drawn(capsys, tmp_path):
     page = tmp_path / "page.png"
     assert code_of(["explain", "short.mp4", "--out", str(page)]) == 0
-    assert "  No deletion check: it needs at least 3 frames, not 2.\n" in capsys.readouterr().out
+    assert "  No deletion check: it needs at least 3 different frames, not 2.\n" in capsys.readouterr().out
     assert page.is_file()
     assert code_of(["explain", "short.mp4", "--json", "--out", str(page)]) == 0
     assert json.loads(capsys.readouterr().out)["deletion"] is None

@@ -1,7 +1,8 @@
 """The deletion check: does the answer suffer more without the frames of highest weight than without random ones?
 
 After the deletion metric of RISE (Petsiuk et al. 2018), on frames in place of pixels. Attention alone proves
-nothing, since what a layer does with the frames it weighs highly may not reach the answer.
+nothing, since what a layer does with the frames it weighs highly may not reach the answer. A frame that the model
+was shown several times goes with all its copies: one that stayed would leave everything to be seen.
 """
 
 from dataclasses import dataclass
@@ -31,10 +32,10 @@ Weights = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Deletion:
-    """Probabilities of the class `label`, first of all T `frames`, then without `removed` (S,) of them.
+    """Probabilities of the class `label`, first of all T `frames`, then without `removed` (Q,) of them.
 
-    `highest` and `lowest` (S,) go by `importance`, `layers` (L, S) by the weights of one layer each, highest
-    first; `random` (R, S) by R random orders.
+    `highest` and `lowest` (Q,) go by `importance`, `layers` (L, Q) by the weights of one layer each, highest
+    first; `random` (R, Q) by R random orders.
     """
 
     label: str
@@ -48,7 +49,7 @@ class Deletion:
 
     @property
     def shares(self) -> Weights:
-        """Removed shares of the frames, (S,)."""
+        """Removed shares of the frames, (Q,)."""
         return self.removed / self.frames
 
     @property
@@ -78,7 +79,7 @@ class Deletion:
         return bool(np.abs(self._lost(np.vstack([self.random, self.highest]))).max() > MARGIN)
 
     def _lost(self, left: Weights) -> Weights:
-        """Mean fall of probability over the removed share, (...,) of curves (..., S) that begin at `whole`."""
+        """Mean fall of probability over the removed share, (...,) of curves (..., Q) that begin at `whole`."""
         shares = np.concatenate([[0], self.shares])
         fallen = np.concatenate([np.zeros((*left.shape[:-1], 1)), self.whole - left], axis=-1)
         mean: Weights = np.trapezoid(fallen, shares, axis=-1) / shares[-1]
@@ -131,20 +132,22 @@ def check(
     positions: Tensor,
     weights: Weights,
     *,
+    shows: NDArray[np.int64],
     labels: tuple[str, ...],
     seed: int = 0,
 ) -> Deletion | None:
-    """Take frames away by weight and at random, and ask the temporal part again; None below 3 frames.
+    """Take frames away by weight and at random, and ask the temporal part again; None below 3 different frames.
 
     Args:
-        model: in evaluation mode; features (1, T, D) and positions (1, T) are on its device.
-        features: of all frames; they do not change, since the backbone sees each frame alone.
+        model: in evaluation mode; features (1, S, D) and positions (1, S) are on its device.
+        features: of all the model was shown; they do not change, since the backbone sees each frame alone.
         positions: ids, which the frames that stay keep.
-        weights: (L, N, T), of CLS.
+        weights: (L, N, T) of CLS, on T different frames.
+        shows: (S,), which of the T frames each of the features is of.
         labels: the K classes; the one most probable with all frames is followed.
         seed: of the random orders.
     """
-    frames = features.shape[1]
+    frames = weights.shape[-1]
     if frames < FEWEST_FRAMES:
         return None
     # The first frame alone too: what hangs on one frame shows there.
@@ -153,12 +156,17 @@ def check(
     by_layer = np.argsort(-weights.mean(axis=1), axis=1, kind="stable")
     at_random = np.random.default_rng(seed).permuted(np.tile(np.arange(frames), (RANDOM_ORDERS, 1)), axis=1)
     orders = np.vstack([by_weight, by_weight[::-1], by_layer, at_random])  # (2 + L + R, T)
-    whole = probabilities(model, features, positions, np.arange(frames)[None])[0]
+    everything = np.ones((1, len(shows)), dtype=np.bool_)
+    whole = probabilities(model, features, positions, everything)[0]
     answer = int(whole.argmax())
     steps = tqdm(removed, desc="deletion check", unit="share", leave=False, disable=None)
     left = np.stack(
-        [probabilities(model, features, positions, orders[:, count:])[:, answer] for count in steps], axis=1
-    )  # (2 + L + R, S)
+        [
+            probabilities(model, features, positions, _kept(orders[:, count:], frames)[:, shows])[:, answer]
+            for count in steps
+        ],
+        axis=1,
+    )  # (2 + L + R, Q)
     return Deletion(
         label=labels[answer],
         frames=frames,
@@ -171,17 +179,28 @@ def check(
     )
 
 
+def _kept(numbers: NDArray[np.int64], frames: int) -> NDArray[np.bool_]:
+    """Frames by number (M, K) as marks (M, T)."""
+    marks = np.zeros((len(numbers), frames), dtype=np.bool_)
+    np.put_along_axis(marks, numbers, values=True, axis=1)
+    return marks
+
+
 @torch.inference_mode()
-def probabilities(model: VTN, features: Tensor, positions: Tensor, kept: NDArray[np.int64]) -> Weights:
-    """Probabilities (M, K) of M sequences that hold only the frames kept (M, T'), in the video's order.
+def probabilities(model: VTN, features: Tensor, positions: Tensor, kept: NDArray[np.bool_]) -> Weights:
+    """Probabilities (M, K) of M sequences that hold only what is kept (M, S), in the video's order.
 
     Each sequence is as short as a video of those frames alone: what was removed leaves no gap behind.
     """
     found = []
-    batch = max(1, BUDGET // kept.shape[1])
+    longest = int(kept.sum(axis=1).max())
+    # What stays moves to the front in its order; shorter sequences are padded to the longest one.
+    order = np.argsort(~kept, axis=1, kind="stable")[:, :longest]
+    real = np.take_along_axis(kept, order, axis=1)
+    batch = max(1, BUDGET // longest)
     for start in range(0, len(kept), batch):
-        rows = np.sort(kept[start : start + batch], axis=1)
-        frames = torch.from_numpy(rows).to(features.device)  # (M', T')
-        clip = model.encode_time(features[0, frames], positions[0, frames])  # (M', E)
+        frames = torch.from_numpy(order[start : start + batch]).to(features.device)  # (M', S')
+        mask = torch.from_numpy(real[start : start + batch]).to(features.device)
+        clip = model.encode_time(features[0, frames], positions[0, frames], mask)  # (M', E)
         found.append(model.classify(clip).double().softmax(dim=-1).cpu().numpy())
     return np.concatenate(found)

@@ -26,9 +26,9 @@ LEAST_SHARE = 1e-6
 
 @dataclass(frozen=True)
 class Explanation:
-    """How L layers of N heads weighed T frames, shown at `seconds` (T,).
+    """How L layers of N heads weighed T different frames, shown at `seconds` (T,).
 
-    `weights` (L, N, T) and `itself` (L, N), the share that CLS kept for itself, sum to one over the tokens.
+    A frame that the model was shown several times has the sum of its weights. `weights` (L, N, T) and `itself` (L, N), the share that CLS kept for itself, sum to one over the tokens.
     `pictures` holds the frames (H, W, C) as the model saw them, by number, that `strip` and `moments` name.
     """
 
@@ -57,10 +57,19 @@ class Explanation:
         return evenly_spread(self.seconds)
 
     @property
+    def extent(self) -> str:
+        """How much the model was shown, in words."""
+        shown, different = self.prediction.frames, len(self.seconds)
+        copies = f" ({different} different)" if different < shown else ""
+        return f"{shown} frames{copies} of {self.prediction.seconds:.3g} s"
+
+    @property
     def words(self) -> tuple[str, ...]:
         """What the deletion check says, or why there is none."""
         if self.deletion is None:
-            return (f"No deletion check: it needs at least {FEWEST_FRAMES} frames, not {len(self.seconds)}.",)
+            return (
+                f"No deletion check: it needs at least {FEWEST_FRAMES} different frames, not {len(self.seconds)}.",
+            )
         return self.deletion.sentence(), self.deletion.verdict()
 
 
@@ -72,17 +81,20 @@ def explain(predictor: Predictor, video: Path, *, model: str) -> Explanation:
     network, card = predictor.model, predictor.card
     with predictor.watch(video) as watched:
         weights, itself, logits = attention(network, watched.features, watched.positions)
-        shown = np.union1d(evenly_spread(watched.seconds), moments(importance(weights), watched.seconds))
-        frames = square_crop(watched.frames(shown), crop=card.clip.crop, at=0.5)
+        # Sampling by frame number repeats the frames of short videos, each copy beside the others.
+        _, first, shows = np.unique(watched.indices, return_index=True, return_inverse=True)
+        weights, seconds = np.add.reduceat(weights, first, axis=-1), watched.seconds[first]
+        shown = np.union1d(evenly_spread(seconds), moments(importance(weights), seconds))
+        frames = square_crop(watched.frames(first[shown]), crop=card.clip.crop, at=0.5)
         return Explanation(
             video=video.name,
             model=model,
             prediction=predictor.prediction(logits, watched),
-            seconds=watched.seconds,
+            seconds=seconds,
             weights=weights,
             itself=itself,
             deletion=deletion.check(
-                network, watched.features, watched.positions, weights, labels=card.classes
+                network, watched.features, watched.positions, weights, shows=shows, labels=card.classes
             ),
             pictures=dict(zip(shown.tolist(), frames, strict=True)),
         )

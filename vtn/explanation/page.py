@@ -80,7 +80,7 @@ def _title(axes: Axes, found: Explanation) -> None:
     figures.heading(
         axes,
         f"{label} {probability:.2f}",
-        f"{found.video} · {prediction.frames} frames of {prediction.seconds:.3g} s{then}{note}",
+        f"{found.video} · {found.extent}{then}{note}",
         found.model,
     )
 

@@ -48,6 +48,7 @@ def _answer(found: Explanation) -> dict[str, object]:
         "label": prediction.labels[0],
         "probability": prediction.probabilities[0],
         "frames": prediction.frames,
+        "different_frames": len(found.seconds),
         "seconds": round(prediction.seconds, 3),
         "note": prediction.note,
         "moments": [
@@ -82,7 +83,7 @@ def _lines(video: Path, out: Path, found: Explanation) -> str:
     )
     return "\n".join(
         [
-            f"{video} ({prediction.frames} frames of {prediction.seconds:.3g} s{note})",
+            f"{video} ({found.extent}{note})",
             f"  {prediction.labels[0]}  {prediction.probabilities[0]:.1%}",
             f"  highest weights at {weights}",
             *(f"  {line}" for line in found.words),
