@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from vtn.explanation import deletion
+from vtn.explanation.deletion import Shown
 from vtn.explanation.explain import attention
 from vtn.model.vtn import VTN, build_on_features
 from vtn.sections import HeadConfig, ModelConfig, TemporalConfig
@@ -45,10 +46,10 @@ def bright(at, frames=40):
     return VTN(backbone=None, temporal=Bright(), head=head).eval(), features, weights
 
 
-def check(model, features, weights, shows=None, **further):
+def check(model, features, weights, numbers=None, **further):
     positions = torch.arange(features.shape[1])[None]
-    shows = np.arange(features.shape[1]) if shows is None else shows
-    return deletion.check(model, features, positions, weights, shows=shows, labels=LABELS, **further)
+    numbers = np.arange(features.shape[1]) if numbers is None else numbers
+    return deletion.check(model, Shown(features, positions, numbers), weights, labels=LABELS, **further)
 
 
 def made_up(highest, random, *, whole=0.9):
@@ -83,7 +84,7 @@ def test_to_remove_frames_is_to_see_the_shorter_video(monkeypatch, budget):
     model, (features, positions) = network(), video(12)
     kept = [[0, 3, 5, 11], [1, 2], [4, 5, 6, 7, 8, 9, 10]]
     marks = np.array([np.isin(np.arange(12), frames) for frames in kept])
-    found = deletion.probabilities(model, features, positions, marks)
+    found = deletion.probabilities(model, Shown(features, positions, np.arange(12)), marks)
     with torch.no_grad():
         for row, order in zip(found, kept, strict=True):
             alone = model(features[:, order], positions[:, order]).double().softmax(-1)[0]
@@ -114,8 +115,8 @@ def test_weights_on_the_frame_that_the_answer_hangs_on_tell_more_than_chance(at)
 
 def test_a_frame_goes_with_all_its_copies():
     model, features, weights = bright(7, frames=10)
-    shows = np.repeat(np.arange(10), [3, 4] * 5)
-    found = check(model, features[:, shows], weights, shows)
+    numbers = np.repeat(np.arange(10), [3, 4] * 5)
+    found = check(model, features[:, numbers], weights, numbers)
     assert found.frames == 10 and found.removed.tolist() == list(range(1, 10))
     assert found.highest == pytest.approx(np.full(9, 0.5)), "no copy of the first frame stays"
     assert found.random.mean(axis=0) == pytest.approx(0.5 + 0.5 * (1 - found.shares), abs=0.15)
@@ -173,5 +174,5 @@ def test_one_or_two_frames_are_too_few_to_check(frames):
     model, (features, positions) = network(), video(frames)
     weights, _, _ = attention(model, features, positions)
     assert check(model, features, weights) is None
-    shows = np.repeat(np.arange(frames), 5)
-    assert check(model, features[:, shows], weights, shows) is None
+    numbers = np.repeat(np.arange(frames), 5)
+    assert check(model, features[:, numbers], weights, numbers) is None

@@ -6,6 +6,7 @@ was shown several times goes with all its copies: one that stayed would leave ev
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +29,14 @@ TOLD = 0.3
 BUDGET = 16_384
 
 Weights = NDArray[np.floating]
+
+
+class Shown(NamedTuple):
+    """What a model was shown of one video, in order: S times one of its T different frames."""
+
+    features: Tensor  # (1, S, D)
+    positions: Tensor  # (1, S) ids
+    frames: NDArray[np.int64]  # (S,) of 0 to T - 1
 
 
 @dataclass(frozen=True)
@@ -127,23 +136,14 @@ def importance(weights: Weights) -> Weights:
 
 
 def check(
-    model: VTN,
-    features: Tensor,
-    positions: Tensor,
-    weights: Weights,
-    *,
-    shows: NDArray[np.int64],
-    labels: tuple[str, ...],
-    seed: int = 0,
+    model: VTN, shown: Shown, weights: Weights, *, labels: tuple[str, ...], seed: int = 0
 ) -> Deletion | None:
     """Take frames away by weight and at random, and ask the temporal part again; None below 3 different frames.
 
     Args:
-        model: in evaluation mode; features (1, S, D) and positions (1, S) are on its device.
-        features: of all the model was shown; they do not change, since the backbone sees each frame alone.
-        positions: ids, which the frames that stay keep.
-        weights: (L, N, T) of CLS, on T different frames.
-        shows: (S,), which of the T frames each of the features is of.
+        model: in evaluation mode, on the device of the features.
+        shown: the features do not change, since the backbone sees each frame alone; frames that stay keep their ids.
+        weights: (L, N, T) of CLS.
         labels: the K classes; the one most probable with all frames is followed.
         seed: of the random orders.
     """
@@ -156,16 +156,12 @@ def check(
     by_layer = np.argsort(-weights.mean(axis=1), axis=1, kind="stable")
     at_random = np.random.default_rng(seed).permuted(np.tile(np.arange(frames), (RANDOM_ORDERS, 1)), axis=1)
     orders = np.vstack([by_weight, by_weight[::-1], by_layer, at_random])  # (2 + L + R, T)
-    everything = np.ones((1, len(shows)), dtype=np.bool_)
-    whole = probabilities(model, features, positions, everything)[0]
+    whole = probabilities(model, shown, np.ones((1, len(shown.frames)), dtype=np.bool_))[0]
     answer = int(whole.argmax())
     steps = tqdm(removed, desc="deletion check", unit="share", leave=False, disable=None)
+    kept = (_marks(orders[:, count:], frames)[:, shown.frames] for count in steps)
     left = np.stack(
-        [
-            probabilities(model, features, positions, _kept(orders[:, count:], frames)[:, shows])[:, answer]
-            for count in steps
-        ],
-        axis=1,
+        [probabilities(model, shown, marks)[:, answer] for marks in kept], axis=1
     )  # (2 + L + R, Q)
     return Deletion(
         label=labels[answer],
@@ -179,7 +175,7 @@ def check(
     )
 
 
-def _kept(numbers: NDArray[np.int64], frames: int) -> NDArray[np.bool_]:
+def _marks(numbers: NDArray[np.int64], frames: int) -> NDArray[np.bool_]:
     """Frames by number (M, K) as marks (M, T)."""
     marks = np.zeros((len(numbers), frames), dtype=np.bool_)
     np.put_along_axis(marks, numbers, values=True, axis=1)
@@ -187,7 +183,7 @@ def _kept(numbers: NDArray[np.int64], frames: int) -> NDArray[np.bool_]:
 
 
 @torch.inference_mode()
-def probabilities(model: VTN, features: Tensor, positions: Tensor, kept: NDArray[np.bool_]) -> Weights:
+def probabilities(model: VTN, shown: Shown, kept: NDArray[np.bool_]) -> Weights:
     """Probabilities (M, K) of M sequences that hold only what is kept (M, S), in the video's order.
 
     Each sequence is as short as a video of those frames alone: what was removed leaves no gap behind.
@@ -199,8 +195,8 @@ def probabilities(model: VTN, features: Tensor, positions: Tensor, kept: NDArray
     real = np.take_along_axis(kept, order, axis=1)
     batch = max(1, BUDGET // longest)
     for start in range(0, len(kept), batch):
-        frames = torch.from_numpy(order[start : start + batch]).to(features.device)  # (M', S')
-        mask = torch.from_numpy(real[start : start + batch]).to(features.device)
-        clip = model.encode_time(features[0, frames], positions[0, frames], mask)  # (M', E)
+        rows = torch.from_numpy(order[start : start + batch]).to(shown.features.device)  # (M', S')
+        mask = torch.from_numpy(real[start : start + batch]).to(shown.features.device)
+        clip = model.encode_time(shown.features[0, rows], shown.positions[0, rows], mask)  # (M', E)
         found.append(model.classify(clip).double().softmax(dim=-1).cpu().numpy())
     return np.concatenate(found)

@@ -11,7 +11,7 @@ from torch import Tensor
 from vtn.data import sampling
 from vtn.data.clips import square_crop
 from vtn.explanation import deletion
-from vtn.explanation.deletion import FEWEST_FRAMES, Deletion, Weights, importance
+from vtn.explanation.deletion import FEWEST_FRAMES, Deletion, Shown, Weights, importance
 from vtn.model.checkpoint import Card
 from vtn.model.vtn import VTN
 from vtn.predictor import Prediction, Predictor
@@ -28,8 +28,9 @@ LEAST_SHARE = 1e-6
 class Explanation:
     """How L layers of N heads weighed T different frames, shown at `seconds` (T,).
 
-    A frame that the model was shown several times has the sum of its weights. `weights` (L, N, T) and `itself` (L, N), the share that CLS kept for itself, sum to one over the tokens.
-    `pictures` holds the frames (H, W, C) as the model saw them, by number, that `strip` and `moments` name.
+    A frame that the model was shown several times has the sum of its weights. `weights` (L, N, T) and `itself`
+    (L, N), the share that CLS kept for itself, sum to one over the tokens. `pictures` holds the frames (H, W, C) as
+    the model saw them, by number, that `strip` and `moments` name.
     """
 
     video: str
@@ -82,10 +83,11 @@ def explain(predictor: Predictor, video: Path, *, model: str) -> Explanation:
     with predictor.watch(video) as watched:
         weights, itself, logits = attention(network, watched.features, watched.positions)
         # Sampling by frame number repeats the frames of short videos, each copy beside the others.
-        _, first, shows = np.unique(watched.indices, return_index=True, return_inverse=True)
+        _, first, numbers = np.unique(watched.indices, return_index=True, return_inverse=True)
+        shown = Shown(watched.features, watched.positions, numbers)
         weights, seconds = np.add.reduceat(weights, first, axis=-1), watched.seconds[first]
-        shown = np.union1d(evenly_spread(seconds), moments(importance(weights), seconds))
-        frames = square_crop(watched.frames(first[shown]), crop=card.clip.crop, at=0.5)
+        drawn = np.union1d(evenly_spread(seconds), moments(importance(weights), seconds))
+        frames = square_crop(watched.frames(first[drawn]), crop=card.clip.crop, at=0.5)
         return Explanation(
             video=video.name,
             model=model,
@@ -93,10 +95,8 @@ def explain(predictor: Predictor, video: Path, *, model: str) -> Explanation:
             seconds=seconds,
             weights=weights,
             itself=itself,
-            deletion=deletion.check(
-                network, watched.features, watched.positions, weights, shows=shows, labels=card.classes
-            ),
-            pictures=dict(zip(shown.tolist(), frames, strict=True)),
+            deletion=deletion.check(network, shown, weights, labels=card.classes),
+            pictures=dict(zip(drawn.tolist(), frames, strict=True)),
         )
 
 
