@@ -132,10 +132,82 @@ def test_the_cfg_names_heads_and_windows_and_the_user_has_the_last_word(file):
 
 
 @pytest.mark.parametrize("section", [None, [], {"NUM_ATTENTION_HEADS": "many", "ATTENTION_WINDOW": ["x"]}])
-def test_a_cfg_that_makes_no_sense_names_nothing(file, section):
-    release_file.write(file, release_file.read(file).state, {"VTN": section, "DATA": {"MEAN": 1}})
-    said, _, _ = imported(file)
+@pytest.mark.parametrize("mean", [1, [0.5, 0.5, float("nan")], [True] * 3, [1e300] * 3])
+def test_a_cfg_that_makes_no_sense_names_nothing(file, section, mean):
+    cfg = {"VTN": section, "DATA": {"MEAN": mean, "STD": [1.0] * 3}, "CLASS_NAMES": [[]] * len(CLASSES)}
+    release_file.write(file, release_file.read(file).state, cfg)
+    said, _, card = imported(file)
     assert "heads 4 assumed" in said and "window 18 assumed" in said
+    assert card.mean == pytest.approx(release.MEAN) and card.classes[0] == "class_000"
+
+
+def test_lists_of_lists_without_end_are_no_class_names(file):
+    """YAML's aliases make a few lines stand for more names than memory holds."""
+    bomb = "\n".join(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]" for n in range(30))
+    state = release_file.read(file).state
+    cfg = f"a0: &a0 [run]\n{bomb}\nCLASS_NAMES: *a30"
+    torch.save({"model_state": state, "cfg": cfg}, file)
+    _, _, card = imported(file)
+    assert card.classes[0] == "class_000"
+
+
+@pytest.mark.parametrize("size", [True, -1, 0, "224"])
+def test_a_crop_that_makes_no_sense_is_the_release_s(tmp_path, size):
+    state = released(backbone=BackboneConfig(name="test_resnet"))
+    release_file.write(tmp_path / "a.pyth", state, {"DATA": {"TEST_CROP_SIZE": size}})
+    _, _, card = imported(tmp_path / "a.pyth", backbone="test_resnet")
+    assert card.clip.crop == release.CROP
+
+
+DAMAGES = {
+    "gone": lambda state, name: state.pop(name),
+    "renamed": lambda state, name: state.update({name.replace(".0.", ".7."): state.pop(name)}),
+    "empty": lambda state, name: state.update({name: state[name][:0]}),
+    "hollow": lambda state, name: state.update({name: state[name][..., :0]}),
+    "a number": lambda state, name: state.update({name: torch.ones(())}),
+    "too deep": lambda state, name: state.update({name: state[name][None]}),
+    "one row": lambda state, name: state.update({name: state[name][:1]}),
+    "one column": lambda state, name: state.update({name: state[name][..., :1]}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cls_token",
+        "mlp_head.1.bias",
+        "mlp_head.4.bias",
+        "temporal_encoder.embeddings.position_embeddings.weight",
+        f"{release.LAYER}.0.intermediate.dense.bias",
+        "backbone.pos_embed",
+        "backbone.patch_embed.proj.weight",
+        "backbone.blocks.0.mlp.fc1.weight",
+        "backbone.blocks.0.mlp.fc1.bias",
+    ],
+)
+def test_whatever_is_damaged_is_refused_in_one_line(tmp_path, name, damage):
+    state = released()
+    whole = {key: tensor.shape for key, tensor in state.items()}
+    DAMAGES[damage](state, name)
+    if {key: tensor.shape for key, tensor in state.items()} == whole:
+        return  # one row of one row
+    release_file.write(tmp_path / "a.pyth", state, {})
+    with pytest.raises(ValueError, match=r"a\.pyth") as refused:
+        imported(tmp_path / "a.pyth")
+    assert len(str(refused.value).splitlines()) == 1
+    assert not (tmp_path / "imported").exists()
+
+
+@pytest.mark.parametrize("layers", [40, 400])
+def test_layers_without_weights_are_listed_as_missing(file, layers):
+    state = release_file.read(file).state
+    bias = state[f"{release.LAYER}.0.intermediate.dense.bias"]
+    release_file.write(
+        file, state | {f"{release.LAYER}.{n}.intermediate.dense.bias": bias for n in range(layers)}, {}
+    )
+    with pytest.raises(ValueError, match=r"a VTN|missing"):
+        imported(file)
 
 
 def test_a_backbone_that_is_no_plain_vit_has_to_be_named(tmp_path):
@@ -175,6 +247,14 @@ def test_class_names_are_as_many_as_the_classes_and_different(file, names):
     names.write_text("fall\nfall\n\n")
     with pytest.raises(ValueError, match=r"names\.txt: 2 names, 1 of them different, for 6 classes"):
         imported(file, classes=names)
+    names.write_text("".join(f"{name}\x1b[2J\n" for name in CLASSES))
+    with pytest.raises(ValueError, match=r"names\.txt: 'fall.x1b\[2J' holds control characters"):
+        imported(file, classes=names)
+    names.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"names\.txt cannot be read \(it is no text in UTF-8\)"):
+        imported(file, classes=names)
+    with pytest.raises(ValueError, match=r"absent cannot be read \(No such file or directory\); give a text"):
+        imported(file, classes=names.with_name("absent"))
 
 
 def test_a_published_name_with_other_bytes_is_warned_of(file):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from torch import Tensor
 
 from vtn.model import backbone as backbones
@@ -27,6 +28,8 @@ RATE, MAX_FRAMES = 25.0, 250
 RESIZED = 256 / 224
 # Its temporal encoder: 12 heads of 64 features, 9 frames on each side.
 HEAD_WIDTH, OTHER_HEADS, WINDOW = 64, 4, 18
+# Means and deviations are of colours 0 to 1, or 0 to 255.
+LARGEST_COLOUR = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,12 @@ def import_checkpoint(file: Path, out: Path, told: Told) -> list[str]:
     found = release_file.read(file)
     try:
         model, card, notes = _rebuild(found, told)
+    except ValidationError as error:  # sizes that no params may have
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
+        raise ValueError(
+            f"{file} is no checkpoint of a VTN: {key}: {problem['msg'].lower()}, not {problem['input']}"
+        ) from None
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     checkpoint.save(out, model, card)
@@ -169,7 +178,7 @@ def _backbone(found: ReleaseFile, told: Told) -> tuple[BackboneConfig, int, str]
             "--backbone, for example resnet50, resnet101 or deit_base_distilled_patch16_224"
         )
     said = found.said("DATA", "TEST_CROP_SIZE")
-    crop = vit[1] if vit else said if isinstance(said, int) else release.CROP
+    crop = vit[1] if vit else said if type(said) is int and said > 0 else release.CROP
     if told.backbone is not None:
         return (
             BackboneConfig(name=told.backbone),
@@ -186,9 +195,8 @@ def _backbone(found: ReleaseFile, told: Told) -> tuple[BackboneConfig, int, str]
 def _classes(found: ReleaseFile, told: Told, *, count: int) -> tuple[list[str], str]:
     said = found.cfg.get("CLASS_NAMES")
     if told.classes is not None:
-        lines = told.classes.read_text(encoding="utf-8").splitlines()
-        names, source = [line.strip() for line in lines if line.strip()], f"--classes {told.classes}"
-    elif isinstance(said, list):
+        names, source = _lines(told.classes), f"--classes {told.classes}"
+    elif isinstance(said, list) and all(type(name) in (str, int) for name in said):
         names, source = [str(name) for name in said], "CLASS_NAMES of its cfg"
     else:
         names = [f"class_{number:03d}" for number in range(count)]
@@ -198,14 +206,30 @@ def _classes(found: ReleaseFile, told: Told, *, count: int) -> tuple[list[str], 
             f"{source}: {len(names)} names, {len(set(names))} of them different, for {count} classes; "
             "give one name a line"
         )
+    if odd := [name for name in names if not name.isprintable()]:
+        raise ValueError(f"{source}: {odd[0][:40]!a} holds control characters; give one name a line")
     return names, f"classes {names[0]} to {names[-1]}, as {source} says"
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file that are not empty."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise ValueError(
+            f"--classes {path} cannot be read ({reason}); give a text file, one name a line"
+        ) from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _colours(found: ReleaseFile) -> tuple[Sequence[float], Sequence[float]]:
     """Mean and standard deviation a channel: of the cfg where it has both, else the release's."""
     said = [found.said("DATA", key) for key in ("MEAN", "STD")]
     whole = all(
-        isinstance(numbers, list) and len(numbers) == 3 and all(isinstance(n, int | float) for n in numbers)
+        isinstance(numbers, list)
+        and len(numbers) == 3
+        and all(type(number) in (int, float) and abs(number) < LARGEST_COLOUR for number in numbers)
         for numbers in said
     )
     return (said[0], said[1]) if whole and min(said[1]) > 0 else (release.MEAN, release.STD)

@@ -85,6 +85,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, content):
         ([torch.zeros(1)], "it holds list"),
         ({}, "it holds nothing"),
         (dict.fromkeys("abcdef", 1), "it holds a, b, c, d and 2 more"),
+        ({"\x1b[2J": 1, 7: 1}, r"it holds \\x1b\[2J, int"),
     ],
 )
 def test_a_file_without_model_state_is_refused(tmp_path, content, outline):
@@ -135,6 +136,7 @@ def test_numbers_that_are_not_finite_are_refused_and_half_precision_is_widened(t
         (torch.ones(2, dtype=torch.complex64), "is torch.complex64, not a plain tensor of weights"),
         (torch.ones(2, dtype=torch.bool), "is torch.bool, not a plain tensor of weights"),
         (torch.ones(1).expand(10**12), "has no numbers of its own in the file"),
+        (torch.ones(2, dtype=torch.int64), "is torch.int64, not a plain tensor of weights"),
         (torch.full((2,), 1e300, dtype=torch.float64), "holds numbers that are not finite"),
     ],
 )
@@ -142,6 +144,15 @@ def test_what_no_weight_can_be_is_refused(tmp_path, tensor, reason):
     torch.save({"model_state": {"head": tensor}}, tmp_path / "odd.pyth")
     with pytest.raises(ValueError, match=f"odd.pyth .*head {reason}"):
         release_file.read(tmp_path / "odd.pyth")
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J", "a\nb", "x" * 10_000])
+def test_what_no_tensor_is_called_is_refused_unprinted(tmp_path, name):
+    torch.save({"model_state": {name: torch.ones(1)}}, tmp_path / "odd.pyth")
+    with pytest.raises(ValueError, match="no tensor is called") as refused:
+        release_file.read(tmp_path / "odd.pyth")
+    message = str(refused.value)
+    assert message.isprintable() and len(message) < 200 + len(str(tmp_path))
 
 
 @pytest.mark.parametrize("cfg", ["a: 2021-13-45", "a: !!int foo", "[" * 20_000])

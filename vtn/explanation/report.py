@@ -17,6 +17,8 @@ def run(video: Path, *, out: Path, model: Path, max_frames: int | None, as_json:
 
     Raises ValueError where the model cannot be loaded or has no attention.
     """
+    if out.is_dir() or out.suffix.lower() != ".png":
+        raise ValueError(f"--out {out}: the page is a picture; name a file that ends in .png")
     refuse_without_attention(checkpoint.read_card(model))
     predictor = Predictor(model, choose(MachineConfig()), max_frames=max_frames)
     try:

@@ -122,7 +122,9 @@ def load(directory: Path, *, device: str | torch.device = "cpu") -> tuple[VTN, C
 def read_card(directory: Path) -> Card:
     """The card alone, without the weights; raises ValueError as `load` does."""
     if not directory.is_dir():
-        raise ValueError(f"model {directory} not found: run `dvc repro train`")
+        raise ValueError(
+            f"model {directory} not found: run `dvc repro train` for models/vtn, or name a directory that holds {CARD}"
+        )
     path = directory / CARD
     if not path.is_file():
         raise ValueError(

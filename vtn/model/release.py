@@ -166,25 +166,27 @@ def vision_transformer(state: Mapping[str, Tensor]) -> tuple[BackboneConfig, int
     How many heads it has no tensor tells: 64 features each as in every published one, else four.
     """
     patches, table = state.get("backbone.patch_embed.proj.weight"), state.get("backbone.pos_embed")
-    widths = [len(state[f"backbone.blocks.{block}.mlp.fc1.bias"]) for block in range(_blocks(state))]
-    if patches is None or table is None or not widths or (patches.ndim, table.ndim) != (4, 3):
+    blocks = [
+        tensor
+        for name, tensor in state.items()
+        if name.startswith("backbone.blocks.") and name.endswith("mlp.fc1.weight")
+    ]
+    if patches is None or table is None or not blocks:
+        return None
+    if (patches.ndim, table.ndim, blocks[0].ndim) != (4, 3, 2) or 0 in patches.shape or table.shape[1] < 2:
         return None
     width, _, patch, _ = patches.shape
     crop = patch * math.isqrt(table.shape[1] - 1)
-    if (width, patch, len(widths)) in PUBLISHED:
-        return BackboneConfig(name=PUBLISHED[width, patch, len(widths)]), crop
+    if (width, patch, len(blocks)) in PUBLISHED:
+        return BackboneConfig(name=PUBLISHED[width, patch, len(blocks)]), crop
     options = {
         "embed_dim": width,
         "patch_size": patch,
-        "depth": len(widths),
+        "depth": len(blocks),
         "num_heads": 4 if width % 64 else width // 64,
-        "mlp_ratio": widths[0] / width,
+        "mlp_ratio": len(blocks[0]) / width,
     }
     return BackboneConfig(name="vit_base_patch16_224", options=options), crop
-
-
-def _blocks(state: Mapping[str, Tensor]) -> int:
-    return sum(name.startswith("backbone.blocks.") and name.endswith("mlp.fc1.bias") for name in state)
 
 
 def _wrap(backbone: str | nn.Module, state: Mapping[str, Tensor], features: int) -> Backbone:

@@ -17,6 +17,9 @@ from torch import Tensor
 
 # As a third party recorded it: the authors publish none.
 KNOWN = {"VTN_VIT_B_KINETICS.pyth": "779682d33e7afc32c3eff910e151eab30e7aed375acf7743cfe3041a83dcbf3a"}
+# All that a checkpoint of the release holds in whole numbers: BatchNorm's counts, and an index of old versions.
+WHOLE_NUMBERS = ("num_batches_tracked", "position_ids")
+LONGEST_NAME = 200
 # How files of torch begin: zip since 1.6, before that a pickled number.
 ZIPPED, LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\x0a"
 
@@ -65,6 +68,8 @@ def read(path: Path) -> ReleaseFile:
         raise ValueError(
             f"{path} has no model_state of tensors ({_outline(content)}); the release's files keep their weights there"
         )
+    if odd := [name for name in state if not name.isprintable() or len(name) > LONGEST_NAME]:
+        raise ValueError(f"{path} is no checkpoint of a VTN: no tensor is called {odd[0][:40]!a}")
     state = {name: _number(path, name, tensor) for name, tensor in state.items()}
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -88,7 +93,7 @@ def write(path: Path, state: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> No
 
 def _number(path: Path, name: str, tensor: Tensor) -> Tensor:
     """Weights in float32, whatever they were saved in; ValueError for what no weight can be."""
-    if tensor.dtype == torch.int64:  # BatchNorm's counts, and the index of old versions
+    if tensor.dtype == torch.int64 and name.endswith(WHOLE_NUMBERS):
         return tensor
     if tensor.layout != torch.strided or tensor.is_quantized or not tensor.is_floating_point():
         kind = tensor.dtype if tensor.layout == torch.strided else tensor.layout
@@ -126,7 +131,7 @@ def _may_run(start: bytes, names_global: bool) -> bool:
 def _outline(content: Any) -> str:
     if not isinstance(content, dict):
         return f"it holds {type(content).__name__}"
-    names = [str(name) for name in content]
+    names = [ascii(name)[1:-1][:40] if isinstance(name, str) else type(name).__name__ for name in content]
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return f"it holds {', '.join(names[:4]) or 'nothing'}{more}"
 

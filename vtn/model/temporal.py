@@ -72,6 +72,8 @@ class TemporalEncoder(nn.Module):
 
     def reference(self, features: Tensor, positions: Tensor, mask: Tensor | None = None) -> Trace:
         """All rows of all layers through the plain attention; `hidden[-1][:, 0]` is what forward returns."""
+        if not self.layers:
+            return Trace([self.encode(features, positions, mask).clip[:, None]], [], [])
         trace = Trace([self.embed(features, positions, mask)], [], [])
         for layer in self.stack:
             attended = layer.attention.reference(layer.attention_input(trace.hidden[-1]), mask)

@@ -27,7 +27,8 @@ class VTN(nn.Module):
         """Features (B, T, D) of normalised frames (B, T, C, H, W).
 
         Only real frames (mask (B, T) True) pass the backbone, so that padding never enters the statistics
-        of a BatchNorm; the others get zeros.
+        of a BatchNorm; the others get zeros. How many are real is known at run time alone: torch.compile takes
+        frames with a mask in parts, everything else in one graph.
         """
         assert self.backbone is not None, "a VTN on features has no backbone"
         clips, length = frames.shape[:2]
