@@ -44,10 +44,18 @@ def test_one_value_changes_and_the_rest_stays_byte_for_byte(changes, old, new):
     assert rewrite(TEXT, changes) == TEXT.replace(old, new)
 
 
-def test_a_list_in_a_block_is_replaced_whole():
-    text = "train:\n  decay_epochs:\n    - 13\n    - 24\n  # on momentum\n  epochs: 8\n"
+@pytest.mark.parametrize("indent", ["    ", "  "])
+def test_a_list_in_a_block_is_replaced_whole(indent):
+    text = f"train:\n  decay_epochs:\n{indent}- 13\n{indent}- 24\n  # on momentum\n  epochs: 8\n"
     changed = rewrite(text, {"train.decay_epochs": [5]})
-    assert changed == "train:\n  decay_epochs:\n    [5]\n  # on momentum\n  epochs: 8\n"
+    assert changed == "train:\n  decay_epochs: [5]\n  # on momentum\n  epochs: 8\n"
+
+
+@pytest.mark.parametrize("indent", ["    ", "  "])
+def test_a_comment_before_a_list_in_a_block_stays(indent):
+    text = f"train:\n  decay_epochs:  # of the schedule\n{indent}- 13\n  epochs: 8\n"
+    changed = rewrite(text, {"train.decay_epochs": [5]})
+    assert changed == f"train:\n  decay_epochs:  # of the schedule\n{indent} [5]\n  epochs: 8\n"
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,12 @@ def test_using_a_preset_changes_its_keys_and_spares_comments_and_data(params_fil
     assert not any(change.key == "model.temporal.layers" for change in changes)
 
 
+def test_a_change_of_many_values_at_once_says_what_was_there(params_file):
+    params_file.write_text("model: {backbone: {options: {drop_path_rate: 0.1}}}\n")
+    changes = presets.use("vit_b_vtn_3", params_file)
+    assert "model.backbone.options: {drop_path_rate: 0.1} -> {}" in map(str, changes)
+
+
 def test_a_second_use_changes_nothing(params_file):
     presets.use("r50_vtn", params_file)
     text = params_file.read_text()

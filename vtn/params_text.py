@@ -59,7 +59,10 @@ def _replace(text: str, node: Node, value: str) -> str:
     """Put `value` where `node` stands, and hold the column of a comment that follows."""
     start, end = node.start_mark.index, _end(node)
     end = start + len(text[start:end].rstrip())
-    if start == end:  # a key with nothing behind its colon
+    block = isinstance(node, MappingNode | SequenceNode) and not node.flow_style
+    if block and (key := text[:start].rstrip()).endswith(":"):  # rather than a comment
+        start = len(key)
+    if block or start == end:  # lines of their own, or nothing, behind the colon
         value = f" {value}"
     line, newline, below = text[end:].partition("\n")
     if line.lstrip().startswith("#"):

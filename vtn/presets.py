@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError, field_validator
 
 from vtn import config, params_text, study
-from vtn.sections import Section
+from vtn.sections import Params, Section
 
 FILES = Path("presets")
 TABLES = Path("pipelines/ablations/paper")
@@ -82,15 +82,23 @@ def use(name: str, path: Path = config.PARAMS_FILE) -> list[Change]:
     before = config.load(path)
     text = path.read_bytes().decode()
     # Written are the differences alone: a value that says the same in another way stays.
-    old = config.flatten(before.model_dump(mode="json"))
-    new = config.flatten(config.with_overrides(before, overrides).model_dump(mode="json"))
-    changes = [Change(key, old.get(key), new[key]) for key in overrides if new[key] != old.get(key)]
+    after = config.with_overrides(before, overrides)
+    changes = [Change(key, _value(before, key), _value(after, key)) for key in overrides]
+    changes = [change for change in changes if change.new != change.old]
     try:
         changed = params_text.rewrite(text, {change.key: change.new for change in changes})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     _publish(path.resolve(), changed)
     return changes
+
+
+def _value(params: Params, key: str) -> Any:
+    """What a dotted key holds, a section too; None where there is no such key."""
+    found: Any = params.model_dump(mode="json")
+    for name in key.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
 
 
 def _publish(path: Path, text: str) -> None:
