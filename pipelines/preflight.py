@@ -7,15 +7,27 @@ from vtn.command import run_stage
 from vtn.sections import Params
 
 TABLES = Path("pipelines/ablations")
+FRAMES = Path("data/frames")
 
 
 def preflight(params: Params) -> None:
-    """Raise ValueError where params.yaml, just loaded, names tables or videos that are not there."""
+    """Raise ValueError where params.yaml, just loaded, names tables, videos or parts of a model that are not there."""
     config.check_tables(params, TABLES)
     if params.dataset.name == "folder":
         from vtn.data.sources import folder
 
-        folder.check(params.dataset.folder)
+        folder.list_folder(params.dataset.folder, params.dataset.annotations)
+    # Once there are frames, training says the same within seconds; before that, decoding may take hours.
+    if not FRAMES.exists():
+        _try_model(params)
+
+
+def _try_model(params: Params) -> None:
+    """Build what will be trained, and forget it; the number of classes does not matter."""
+    from vtn.model.vtn import build
+    from vtn.training.optimiser import build_optimizer
+
+    build_optimizer(build(params.model, num_classes=2, crop=params.clip.crop), params.train)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from vtn.config import check_tables
 from vtn.data.corpus import Corpus
 from vtn.evaluation import plots
 from vtn.model import checkpoint
+from vtn.records import CURVES
 from vtn.sections import Params
 from vtn.tracking import Tracker
 
@@ -45,7 +46,7 @@ def train(params: Params) -> None:
     runs.publish(work, REPORT)
     plots.training_curves(
         pd.DataFrame(history),
-        path=REPORT / "curves.png",
+        path=REPORT / CURVES,
         protocol=experiment.protocol(prepared),
         videos=len(corpus.labelled("val")),
         classes=len(corpus.classes),

@@ -80,6 +80,14 @@ def test_a_run_is_whole_when_its_final_numbers_are_there(tmp_path):
     assert records.read(tmp_path).ended == 5_000_000
 
 
+def test_a_training_is_whole_when_its_curves_are_drawn(tmp_path):
+    write_run(tmp_path, uid="a", epochs=2)
+    (tmp_path / "curves.png").touch()
+    os.utime(tmp_path / "curves.png", (4000, 4000))
+    assert records.read(tmp_path).ended == 4_000_000
+    assert not any(key.startswith("evaluate.") for key in records.read(tmp_path).tags)
+
+
 def test_a_study_is_whole_at_any_time(tmp_path):
     assert records.read(write_run(tmp_path, uid="a", kind="study")).ended is not None
 

@@ -123,6 +123,7 @@ def test_a_row_that_does_not_fit_is_named_with_the_nearest_key(params):
         ({"features": "some"}, "features: "),
         ({"colour": 1}, "colour: Extra inputs"),
         ({"space": {"clip.frames": []}}, "space"),
+        ({"space": {"clip.frames": [2, 4, 2]}}, r"space\.clip\.frames: \[2, 4, 2\] names a value twice"),
         ({"objectives": {"top1": "up"}}, r"objectives\.top1"),
         (
             {"objectives": {"Top1": "maximize"}},

@@ -60,7 +60,7 @@ def test_mlflow_is_not_imported_before_it_is_needed_nor_when_tracking_is_off(tmp
 @slow
 def test_a_run_in_progress_is_uploaded_with_all_its_facts(client, tmp_path):
     directory = write_run(tmp_path, uid="facts", epochs=2, study="frames", trial=4)
-    (directory / "curves.png").write_bytes(b"png")
+    (directory / "confusion.png").write_bytes(b"png")
     run_id = Tracker(TrackingConfig()).sync(directory)
     run, histories, files = everything(client, run_id)
     assert run["info"]["run_name"] == "run facts" and run["info"]["status"] == "RUNNING"
@@ -72,7 +72,7 @@ def test_a_run_in_progress_is_uploaded_with_all_its_facts(client, tmp_path):
     assert "epoch" not in histories
     (data,) = run["inputs"]["dataset_inputs"]
     assert data["dataset"]["name"] == "motions" and data["dataset"]["digest"] == ("ab" * 32)[:36]
-    assert set(files) == {"run.json", "history.csv", "curves.png"}
+    assert set(files) == {"run.json", "history.csv", "confusion.png"}
 
 
 @slow

@@ -14,6 +14,7 @@ from vtn import config, identity
 
 HISTORY = "history.csv"
 METRICS = "metrics.json"
+CURVES = "curves.png"
 ARTIFACTS = (identity.RUN_FILE, METRICS, "*.csv", "*.png")
 # These have a place of their own in MLflow; everything else of run.json becomes a tag.
 NOT_TAGS = ("uid", "name", "experiment", "started", "params", "data", "packages", "parent")
@@ -30,7 +31,10 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Record:
-    """What a run's directory says. Times are milliseconds since 1970; `ended` is None until it is whole."""
+    """What a run's directory says. Times are milliseconds since 1970; `ended` is None until it is whole.
+
+    A training is whole when its curves are drawn; the evaluation of its model continues the same run.
+    """
 
     directory: Path
     uid: str
@@ -67,7 +71,7 @@ def read(directory: Path) -> Record:
             started=started,
             ended=ended,
             params=params,
-            tags=_as_text(_tags(run)) | texts | (asked if ended else {}),
+            tags=_as_text(_tags(run)) | texts | (asked if numbers else {}),
             data=run["data"],
             epochs=tuple(_epochs(directory / HISTORY, started)),
             metrics=numbers,
@@ -128,8 +132,9 @@ def _as_text(values: Mapping[str, Any]) -> dict[str, str]:
 
 def _ended(directory: Path, kind: str) -> int | None:
     """When the last result was written; a study has no numbers of its own and is whole at any time."""
-    finals = [directory / METRICS] if kind != "study" else list(directory.glob("*.*"))
-    times = [path.stat().st_mtime_ns // 10**6 for path in finals if path.exists()]
+    patterns = {"study": ("*.*",), "train": (METRICS, CURVES)}.get(kind, (METRICS,))
+    finals = [path for pattern in patterns for path in directory.glob(pattern)]
+    times = [path.stat().st_mtime_ns // 10**6 for path in finals]
     return max(times, default=None)
 
 

@@ -93,6 +93,13 @@ class Study(Section):
         return self
 
     @model_validator(mode="after")
+    def _different_choices(self) -> Self:
+        for key, values in self.space.items():
+            if isinstance(values, tuple) and len(set(map(repr, values))) < len(values):
+                raise ValueError(f"space.{key}: {list(values)} names a value twice; name it once")
+        return self
+
+    @model_validator(mode="after")
     def _whole_report(self) -> Self:
         if len(set(self.report)) < len(self.report):
             raise ValueError(f"report: {', '.join(self.report)} names a number twice; name it once")

@@ -79,10 +79,9 @@ class Tracker:
     def _give_up(self, directory: Path, error: Exception) -> None:
         _given_up.add(self._uri)
         reason = " ".join(str(error).split())
-        warning = (
-            f"warning: MLflow at {self._uri} failed ({reason[:200]}); the run's files are kept in {directory}"
-        )
-        print(tracking_store.shown(warning) + ", `vtn log-runs` uploads them later", file=sys.stderr)
+        warning = f"warning: MLflow at {self._uri} failed ({reason[:200]}) at the run of {directory}"
+        remedy = "this goes on without it, and `vtn log-runs` uploads later what reports and sweeps/results hold then"
+        print(f"{tracking_store.shown(warning)}; {remedy}", file=sys.stderr)
 
     @cached_property
     def _client(self) -> Any:

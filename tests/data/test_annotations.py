@@ -44,11 +44,14 @@ def test_parquet_reads_as_text_with_gaps_as_blanks(tmp_path):
     ("content", "message"),
     [
         (b"video,labels\na,x\n", r"column 'label' is missing; rename 'labels'"),
-        (b"video;label\na;x\n", r"column 'video' is missing; rename 'video;label'"),
+        (b"video;label\na;x\n", "columns are parted by ';'; save them with commas"),
+        (b"video\tlabel\na\tx\n", r"columns are parted by '\\t'; save them with commas"),
+        (b"video,label\na.mp4,walk,\nb.mp4,run,\n", "rows have more cells than the first line; .* line ends"),
+        (b"video,label\na,b.mp4,walk\n", "quote names that hold a comma"),
         (b"video,label\n", "list no video"),
         (b"", "cannot be read: No columns"),
         (b"video,label\n\xe9.mp4,x\n", "not UTF-8 .*save them as UTF-8"),
-        (b"video,label\na,b,c\nd,e,f,g,h\n", "cannot be read: .*line 3"),
+        (b"video,label\na,b\nd,e,f,g,h\n", "cannot be read: .*line 3"),
     ],
 )
 def test_an_unusable_csv_says_why(tmp_path, content, message):

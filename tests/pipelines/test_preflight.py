@@ -1,8 +1,14 @@
 import pytest
 
+from pipelines import preflight as preflights
 from pipelines.preflight import preflight
 from vtn.config import with_overrides
 from vtn.sections import Params
+
+
+@pytest.fixture(autouse=True)
+def nothing_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(preflights, "FRAMES", tmp_path / "frames")
 
 
 def test_what_dvc_would_tell_badly_is_told_before():
@@ -11,3 +17,22 @@ def test_what_dvc_would_tell_badly_is_told_before():
         preflight(with_overrides(Params(), {"dataset.name": "folder", "dataset.folder": "nowhere"}))
     with pytest.raises(ValueError, match=r"ablate\.tables: .*dept\.yaml not found; did you mean depth"):
         preflight(with_overrides(Params(), {"ablate.tables": ["dept"]}))
+
+
+WRONG = {
+    "model.backbone.name": ("test_resnett", "'test_resnett' is no timm model; did you mean test_resnet"),
+    "model.backbone.options": ({"embed_dimm": 3}, "do not suit model.backbone.name: test_resnet"),
+    "model.backbone.weights": ("absent.safetensors", "absent.safetensors not found"),
+    "model.temporal.heads": (7, "7 does not divide the width 96"),
+    "train.optimizer": ("adamv", "'adamv'.*did you mean adam"),
+}
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_a_model_that_cannot_be_built_is_told_before_anything_is_decoded(key, tmp_path):
+    value, message = WRONG[key]
+    params = with_overrides(Params(), {key: value})
+    with pytest.raises(ValueError, match=message):
+        preflight(params)
+    (tmp_path / "frames").mkdir()
+    preflight(params)

@@ -1,6 +1,7 @@
 """The table of labelled videos: read, check, divide into splits, write."""
 
 import difflib
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from hashlib import sha256
@@ -28,11 +29,7 @@ def read(path: Path) -> pd.DataFrame:
             f"annotations {path}: {path.suffix or 'no'} extension; save them as .csv or .parquet"
         )
     try:
-        if path.suffix.lower() == ".parquet":
-            frame = pd.read_parquet(path)
-        else:
-            # Labels such as 001, NA and null are names, neither numbers nor gaps.
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        frame = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
     except UnicodeDecodeError as error:
         raise ValueError(f"annotations {path} are not UTF-8 ({error.reason}); save them as UTF-8") from None
     except (ValueError, OSError) as error:
@@ -42,6 +39,17 @@ def read(path: Path) -> pd.DataFrame:
     if frame.empty:
         raise ValueError(f"annotations {path} list no video: add a row a video")
     return complete(frame)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    with warnings.catch_warnings(category=pd.errors.ParserWarning, action="error"):
+        try:
+            # Labels such as 001, NA and null are names, neither numbers nor gaps; no column is an index.
+            return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+        except pd.errors.ParserWarning:
+            raise ValueError(
+                "rows have more cells than the first line; quote names that hold a comma, drop commas at line ends"
+            ) from None
 
 
 def complete(frame: pd.DataFrame) -> pd.DataFrame:
@@ -177,6 +185,8 @@ def _rank(salt: str, name: str) -> str:
 
 def _require_columns(frame: pd.DataFrame, path: Path) -> None:
     found = [str(name) for name in frame.columns]
+    if len(found) == 1 and (mark := next((mark for mark in ";\t|" if mark in found[0]), None)):
+        raise ValueError(f"annotations {path}: the columns are parted by {mark!r}; save them with commas")
     for name in REQUIRED:
         if name not in found:
             close = difflib.get_close_matches(name, found, n=1, cutoff=0.5)

@@ -117,6 +117,23 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path):
         list_folder(tmp_path)
 
 
+def test_links_that_would_lose_videos_are_refused(tmp_path):
+    put(tmp_path, "walk/a.mp4", "run/b.mp4", "elsewhere/c.mp4")
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in ("walk", "run"):
+        (tmp_path / name).rename(folder / name)
+    (folder / "run" / "c.mp4").symlink_to(tmp_path / "elsewhere" / "c.mp4")
+    assert len(list_folder(folder)) == 3
+    (folder / "run" / "more").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"run/more is a link to a folder, which is not followed; put"):
+        list_folder(folder)
+    (folder / "run" / "more").unlink()
+    (folder / "run" / "d.mp4").symlink_to(tmp_path / "absent.mp4")
+    with pytest.raises(ValueError, match=r"run/d\.mp4 is a link to nothing; mend or remove it"):
+        list_folder(folder)
+
+
 def test_too_few_videos_for_a_holdout_name_the_share(tmp_path):
     put(tmp_path, "walk/a.mp4", "run/b.mp4")
     with pytest.raises(ValueError, match=r"dataset\.val_share: 0\.15 cannot be met: .* name the split val"):

@@ -112,8 +112,16 @@ def _is_class(entry: Path) -> bool:
 
 def _files(folder: Path, class_folder: Path) -> list[Path]:
     """Files anywhere below a class folder, relative to `folder`, sorted."""
-    walk = os.walk(class_folder, onerror=_refuse)
-    return sorted(Path(parent, name).relative_to(folder) for parent, _, names in walk for name in names)
+    found = []
+    for parent, folders, names in os.walk(class_folder, onerror=_refuse):
+        for name in folders:
+            if Path(parent, name).is_symlink():
+                raise ValueError(
+                    f"dataset.folder: {Path(parent, name)} is a link to a folder, which is not followed; put the "
+                    "folder itself there, or list its videos in an annotations file"
+                )
+        found += [Path(parent, name).relative_to(folder) for name in names]
+    return sorted(found)
 
 
 def _videos(class_folder: Path, files: list[Path]) -> list[str]:
@@ -125,6 +133,10 @@ def _videos(class_folder: Path, files: list[Path]) -> list[str]:
             f"{' '.join(EXTENSIONS)})"
         )
     for name in found:
+        if not class_folder.parent.joinpath(name).exists():
+            raise ValueError(
+                f"dataset.folder: {class_folder.parent / name} is a link to nothing; mend or remove it"
+            )
         if any("\udc80" <= character <= "\udcff" for character in name):  # how Python reads foreign bytes
             raise ValueError(f"dataset.folder: the file name {os.fsencode(name)!r} is not UTF-8; rename it")
     return sorted(found)
