@@ -90,6 +90,7 @@ def _report(search: Any, wanted: study.Study, directory: Path) -> None:
         path=directory / "pareto.png",
         protocol=f"{wanted.title} ({', '.join(wanted.space)})",
         videos=int(table["videos"].iloc[0]),
+        cost=wanted.cost,
     )
 
 

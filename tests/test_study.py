@@ -136,6 +136,10 @@ def test_a_row_that_does_not_fit_is_named_with_the_nearest_key(params):
         ({"report": ["protocol"]}, r"report\.0: protocol is no number of a row; known are top1, top5, "),
         ({"report": ["top1", "latency_ms_p50", "top1"]}, "names a number twice"),
         ({"report": ["top1"]}, "the picture is drawn of latency_ms_p50 too"),
+        (
+            {"objectives": {"top1": "maximize", "gmacs": "minimize"}},
+            "the picture is drawn of gmacs too",
+        ),
         ({"space": {"seed": {"low": 2, "high": 1}}, "trials": 2}, "low: 2 is above high: 1; swap them"),
         ({"space": {"seed": {"low": 0, "high": 1, "log": True}}, "trials": 2}, "low: 0 must be above 0"),
     ],

@@ -165,6 +165,19 @@ def test_cost_is_logarithmic_beyond_ten_times_and_starts_at_zero_below(tmp_path,
     assert "multiply-adds" in narrow.get_xlabel()
 
 
+def test_of_speed_more_is_better(tmp_path, drawn):
+    rows = ROWS.assign(clips_per_second=[90, 30, 20, 29, 40])
+    draw_speed(tmp_path / "plot.png", rows, cost="clips_per_second")
+    (axes,) = drawn[0].axes
+    others, front = (collection.get_offsets().tolist() for collection in axes.collections)
+    assert front == [[90, 0.2], [30, 0.7], [20, 0.9]]
+    assert others == [[29, 0.6]]
+    assert axes.lines[0].get_xydata().tolist() == [[90, 0.2], [30, 0.2], [30, 0.7], [20, 0.7], [20, 0.9]]
+    assert axes.get_xlabel().endswith("more is better")
+    with pytest.raises(ValueError, match="no column 'clips_per_second'"):
+        draw_speed(tmp_path / "plot.png", cost="clips_per_second")
+
+
 def test_speed_without_a_complete_row_or_column_is_refused(tmp_path):
     with pytest.raises(ValueError, match="none of the 1 rows has both top1 and latency_ms_p50"):
         draw_speed(tmp_path / "plot.png", ROWS.tail(1))

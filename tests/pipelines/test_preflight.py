@@ -1,14 +1,8 @@
 import pytest
 
-from pipelines import preflight as preflights
 from pipelines.preflight import preflight
 from vtn.config import with_overrides
 from vtn.sections import Params
-
-
-@pytest.fixture(autouse=True)
-def nothing_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(preflights, "FRAMES", tmp_path / "frames")
 
 
 def test_what_dvc_would_tell_badly_is_told_before():
@@ -29,10 +23,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("key", WRONG)
-def test_a_model_that_cannot_be_built_is_told_before_anything_is_decoded(key, tmp_path):
+def test_a_model_that_cannot_be_built_is_told_before_anything_is_decoded(key):
     value, message = WRONG[key]
     params = with_overrides(Params(), {key: value})
     with pytest.raises(ValueError, match=message):
         preflight(params)
-    (tmp_path / "frames").mkdir()
-    preflight(params)

@@ -23,6 +23,11 @@ COSTS = {
     "parameters": "parameters",
     "gmacs": "multiply-adds of one video, billions",
 }
+# Of these more is better.
+SPEEDS = {
+    "clips_per_second": "videos a second, in batches (median)",
+    "frames_per_second": "frames a second, in batches of videos (median)",
+}
 # Beyond so many classes counts, and then names, no longer fit their cells.
 COUNTED_CLASSES, NAMED_CLASSES = 12, 60
 LONGEST_NAME = 28
@@ -152,17 +157,23 @@ def accuracy_vs_speed(
         path: the PNG to write.
         protocol: how top1 was measured.
         videos: evaluated videos.
-        cost: a column in which less is better; its axis is logarithmic when it spans more than 10 times.
+        cost: a column in which less is better, or one of SPEEDS; its axis is logarithmic when it spans more than
+            10 times.
         classes: K, for the line of chance.
 
     Raises:
         ValueError: a column is missing, or no row has both numbers.
     """
-    front = pareto_front(rows, minimise=cost)
+    more = cost in SPEEDS
+    front = (
+        pareto_front(rows, maximise=["top1", cost])
+        if more
+        else pareto_front(rows, maximise=["top1"], minimise=[cost])
+    )
     known = np.isfinite(rows[["top1", cost]].to_numpy(float)).all(axis=1)
     if not known.any():
         raise ValueError(f"none of the {len(rows)} rows has both top1 and {cost}: nothing to draw")
-    best = rows[front].sort_values([cost, "label"])
+    best = rows[front].sort_values([cost, "label"], ascending=[not more, True])
     others = rows[known & ~front]
     figure = Figure(figsize=(7.5, 5), layout="constrained")
     axes = figure.subplots()
@@ -182,13 +193,14 @@ def accuracy_vs_speed(
     corners = np.repeat(best[[cost, "top1"]].to_numpy(float), 2, axis=0)
     axes.plot(corners[1:, 0], corners[:-1, 1], color=SECOND, lw=1.2, alpha=0.6)
     _cost_axis(axes, rows[cost][known].to_numpy(float))
-    axes.set(xlabel=COSTS.get(cost, cost) + " – less is better", ylabel="top-1")
+    name = (SPEEDS | COSTS).get(cost, cost)
+    axes.set(xlabel=f"{name} – {'more' if more else 'less'} is better", ylabel="top-1")
     figures.accuracy_axis(axes, classes)
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower left" if more else "lower right")
     counts = f"{videos:,} videos"
     if missing := int((~known).sum()):
         counts += f" · rows without a number, not drawn: {missing}"
-    figures.heading(axes, "Accuracy against cost", protocol, counts)
+    figures.heading(axes, f"Accuracy against {'speed' if more else 'cost'}", protocol, counts)
     named = pd.concat([best, others])
     annotate(
         axes,
