@@ -132,10 +132,10 @@ def compare(layers: int, frames: int, repeats: int, variants: list[str]) -> str:
     )
     goal = GOALS.get((layers, frames))
     verdict = "" if goal is None else f"{goal:5.2f} {'met' if release / fast >= goal else 'MISSED'}"
-    apart = "".join(f"{release / other:10.2f}" for other in others)
-    return (
-        f"{layers:6} {frames:7} {release:12.1f} {fast:9.2f} {release / fast:7.2f} {fast / floor:9.2f}{apart}   {verdict}"
+    ratios = f"{release / fast:7.2f} {fast / floor:9.2f}" + "".join(
+        f"{release / other:10.2f}" for other in others
     )
+    return f"{layers:6} {frames:7} {release:12.1f} {fast:9.2f} {ratios}   {verdict}"
 
 
 @torch.inference_mode()
