@@ -125,10 +125,11 @@ def test_links_that_would_lose_videos_are_refused(tmp_path):
         (tmp_path / name).rename(folder / name)
     (folder / "run" / "c.mp4").symlink_to(tmp_path / "elsewhere" / "c.mp4")
     assert len(list_folder(folder)) == 3
-    (folder / "run" / "more").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match=r"run/more is a link to a folder, which is not followed; put"):
-        list_folder(folder)
-    (folder / "run" / "more").unlink()
+    for link in (folder / "run" / "more", folder / "jump"):
+        link.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(ValueError, match=rf"{link.name} is a link to a folder, in which DVC would"):
+            list_folder(folder)
+        link.unlink()
     (folder / "run" / "d.mp4").symlink_to(tmp_path / "absent.mp4")
     with pytest.raises(ValueError, match=r"run/d\.mp4 is a link to nothing; mend or remove it"):
         list_folder(folder)

@@ -113,13 +113,12 @@ def _is_class(entry: Path) -> bool:
 def _files(folder: Path, class_folder: Path) -> list[Path]:
     """Files anywhere below a class folder, relative to `folder`, sorted."""
     found = []
-    for parent, folders, names in os.walk(class_folder, onerror=_refuse):
-        for name in folders:
-            if Path(parent, name).is_symlink():
-                raise ValueError(
-                    f"dataset.folder: {Path(parent, name)} is a link to a folder, which is not followed; put the "
-                    "folder itself there, or list its videos in an annotations file"
-                )
+    for parent, _, names in os.walk(class_folder, onerror=_refuse, followlinks=True):
+        if Path(parent).is_symlink():
+            raise ValueError(
+                f"dataset.folder: {parent} is a link to a folder, in which DVC would see no change; put the folder "
+                "itself there, or link its videos one by one"
+            )
         found += [Path(parent, name).relative_to(folder) for name in names]
     return sorted(found)
 
