@@ -3,6 +3,7 @@
 import argparse
 import json
 import shlex
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,11 @@ TABLE = "results.csv"
 MODEL = Path("models/vtn")
 
 
-def sweep(params: Params, name: str) -> None:
-    """Run what is missing of a study, then print and draw it."""
+def sweep(params: Params, name: str, *, asked: Collection[str] = ()) -> None:
+    """Run what is missing of a study, then print and draw it; dotted keys `asked` for count more than its base."""
     from sweeps.search import Search
 
-    wanted = study.load(name, STUDIES)
+    wanted = study.load(name, STUDIES).yielding_to(asked)
     study.check_rows(params, wanted, file=STUDIES / f"{name}.yaml")
     corpus = Corpus.open()
     backbone, weights = None, ""
@@ -125,7 +126,8 @@ def main() -> None:
     add_debug(parser)
     options = parser.parse_args()
     with explained(debug=options.debug):
-        sweep(config.load(options.params, options.overrides), options.study)
+        asked = [config.parse_assignment(text)[0] for text in options.overrides]
+        sweep(config.load(options.params, options.overrides), options.study, asked=asked)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def test_top_limits_the_classes(capsys):
     assert code_of(["predict", "--top", "2", "clip.mp4"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert code_of(["predict", "--top", "0", "clip.mp4"]) == 2
-    assert "0 must be at least 1" in capsys.readouterr().err
+    assert "'0' must be a whole number, at least 1" in capsys.readouterr().err
 
 
 def test_json_is_one_list_with_probabilities(capsys):

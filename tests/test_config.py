@@ -51,6 +51,14 @@ def test_load_reads_the_file_and_overrides_win(tmp_path):
     ("text", "message"),
     [
         (None, "not found: run from the repository's root, or name the file with --params"),
+        (
+            "seed: 1\ntrain: {epochs: 1}\ntrain: {}\n",
+            'the key train stands twice in "<unicode string>", line 3',
+        ),
+        (
+            "train: {epochs: 1, seed: 2, epochs: 3}",
+            'the key epochs stands twice in "<unicode string>", line 1',
+        ),
         ("train: [", "is not valid YAML: while parsing a flow node"),
         ("- train", "holds list, not sections"),
     ],
@@ -167,7 +175,8 @@ CROSS_FIELD = {
     },
     "model.backbone.frozen: true with random weights": {"model__backbone__frozen": True},
     "evaluate.rate: 30 frames a second, but decode.max_fps: 8 keeps fewer": {"evaluate__rate": 30},
-    "evaluate.sampling: reference needs decode.max_fps: null, not 8.0, and evaluate.rate: 25, not None": {
+    "evaluate.sampling: reference needs decode.max_fps: null, not 8": {"evaluate__sampling": "reference"},
+    "evaluate.sampling: reference needs evaluate.rate, the release's is 25": {
         "evaluate__sampling": "reference"
     },
 }

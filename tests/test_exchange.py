@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from itertools import product
 
 import pandas as pd
 import pytest
@@ -132,9 +133,12 @@ def test_the_cfg_names_heads_and_windows_and_the_user_has_the_last_word(file):
 
 
 @pytest.mark.parametrize("section", [None, [], {"NUM_ATTENTION_HEADS": "many", "ATTENTION_WINDOW": ["x"]}])
-@pytest.mark.parametrize("mean", [1, [0.5, 0.5, float("nan")], [True] * 3, [1e300] * 3])
-def test_a_cfg_that_makes_no_sense_names_nothing(file, section, mean):
-    cfg = {"VTN": section, "DATA": {"MEAN": mean, "STD": [1.0] * 3}, "CLASS_NAMES": [[]] * len(CLASSES)}
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [(1, 1), ([0.5, 0.5, float("nan")], 1), ([True] * 3, 1), ([1e300] * 3, 1), ([0.2] * 3, 1e-300)],
+)
+def test_a_cfg_that_makes_no_sense_names_nothing(file, section, mean, std):
+    cfg = {"VTN": section, "DATA": {"MEAN": mean, "STD": [std] * 3}, "CLASS_NAMES": [[]] * len(CLASSES)}
     release_file.write(file, release_file.read(file).state, cfg)
     said, _, card = imported(file)
     assert "heads 4 assumed" in said and "window 18 assumed" in said
@@ -161,7 +165,7 @@ def test_a_crop_that_makes_no_sense_is_the_release_s(tmp_path, size):
 
 DAMAGES = {
     "gone": lambda state, name: state.pop(name),
-    "renamed": lambda state, name: state.update({name.replace(".0.", ".7."): state.pop(name)}),
+    "renamed": lambda state, name: state.update({name.replace(".0.", ".7.") + "s": state.pop(name)}),
     "empty": lambda state, name: state.update({name: state[name][:0]}),
     "hollow": lambda state, name: state.update({name: state[name][..., :0]}),
     "a number": lambda state, name: state.update({name: torch.ones(())}),
@@ -171,27 +175,27 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+DAMAGED = [
+    "cls_token",
+    "mlp_head.1.bias",
+    "mlp_head.4.bias",
+    "temporal_encoder.embeddings.position_embeddings.weight",
+    f"{release.LAYER}.0.intermediate.dense.bias",
+    "backbone.pos_embed",
+    "backbone.patch_embed.proj.weight",
+    "backbone.blocks.0.mlp.fc1.weight",
+    "backbone.blocks.0.mlp.fc1.bias",
+]
+ONE_ROW_ALREADY = ("cls_token", "backbone.pos_embed")
+
+
 @pytest.mark.parametrize(
-    "name",
-    [
-        "cls_token",
-        "mlp_head.1.bias",
-        "mlp_head.4.bias",
-        "temporal_encoder.embeddings.position_embeddings.weight",
-        f"{release.LAYER}.0.intermediate.dense.bias",
-        "backbone.pos_embed",
-        "backbone.patch_embed.proj.weight",
-        "backbone.blocks.0.mlp.fc1.weight",
-        "backbone.blocks.0.mlp.fc1.bias",
-    ],
+    ("name", "damage"),
+    [pair for pair in product(DAMAGED, DAMAGES) if pair not in product(ONE_ROW_ALREADY, ["one row"])],
 )
 def test_whatever_is_damaged_is_refused_in_one_line(tmp_path, name, damage):
     state = released()
-    whole = {key: tensor.shape for key, tensor in state.items()}
     DAMAGES[damage](state, name)
-    if {key: tensor.shape for key, tensor in state.items()} == whole:
-        return  # one row of one row
     release_file.write(tmp_path / "a.pyth", state, {})
     with pytest.raises(ValueError, match=r"a\.pyth") as refused:
         imported(tmp_path / "a.pyth")

@@ -149,6 +149,19 @@ def test_a_wrong_study_is_refused_with_file_and_rule(tmp_path, change, rule):
         write(tmp_path, {**SWEEP, **change})
 
 
+def test_what_is_asked_for_counts_more_than_the_base(params):
+    base = {"train.epochs": 24, "evaluate": {"split": "val", "rate": 2.0}}
+    wanted = Study(**{**SWEEP, "base": base})
+    for asked, kept in (
+        ([], {"train.epochs", "evaluate.split", "evaluate.rate"}),
+        (["train.epochs"], {"evaluate.split", "evaluate.rate"}),
+        (["evaluate", "train.epoch"], {"train.epochs"}),
+    ):
+        assert set(wanted.yielding_to(asked).base) == kept
+    with pytest.raises(ValueError, match=r"-S clip\.frames: the study searches it; override another key"):
+        wanted.yielding_to(["clip.frames"])
+
+
 def test_ranges_with_trials_are_a_search_and_lists_alone_a_grid(tmp_path):
     space = {"train.learning_rate": {"low": 0.1, "high": 1.0}}
     assert not write(tmp_path, {**SWEEP, "space": space, "trials": 3}).is_grid

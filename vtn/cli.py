@@ -167,11 +167,14 @@ def _predict(options: argparse.Namespace) -> bool:
     answers = []
     for video in options.videos:
         try:
-            answers.append(_answer(video, predictor.predict(video), options.top))
+            found = predictor.predict(video)
+            answers.append(_answer(video, found, options.top))
+            lines = _lines(video, found, options.top)
         except ValueError as error:
             answers.append({"video": str(video), "error": str(error)})
+            lines = f"{video}\n  cannot be used: {error}"
         if not options.json:
-            print(_lines(answers[-1]))
+            print(lines)
     if options.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
     return not any("error" in answer for answer in answers)
@@ -184,23 +187,19 @@ def _answer(video: Path, found: "Prediction", top: int) -> dict[str, object]:
         "probability": found.probabilities[0],
         "top": found.top(top),
         "frames": found.frames,
+        "different_frames": found.different,
         "seconds": round(found.seconds, 3),
         "note": found.note,
     }
 
 
-def _lines(answer: dict[str, object]) -> str:
+def _lines(video: Path, found: "Prediction", top: int) -> str:
     """One video's part of the table."""
-    if "error" in answer:
-        return f"{answer['video']}\n  cannot be used: {answer['error']}"
-    note = f"; {answer['note']}" if answer["note"] else ""
-    top = answer["top"]
-    assert isinstance(top, dict)
-    width = max(map(len, top))
-    classes = [f"  {label:<{width}}  {probability:6.1%}" for label, probability in top.items()]
-    return "\n".join(
-        [f"{answer['video']} ({answer['frames']} frames of {answer['seconds']} s{note})", *classes]
-    )
+    note = f"; {found.note}" if found.note else ""
+    shown = found.top(top)
+    width = max(map(len, shown))
+    classes = [f"  {label:<{width}}  {probability:6.1%}" for label, probability in shown.items()]
+    return "\n".join([f"{video} ({found.extent}{note})", *classes])
 
 
 def _explain(options: argparse.Namespace) -> bool:
@@ -289,10 +288,9 @@ def _export_checkpoint(options: argparse.Namespace) -> bool:
 
 def _positive(text: str) -> int:
     """A whole number above zero, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
-    return number
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, at least 1")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,13 @@ def explained(*, debug: bool) -> Iterator[None]:
     """Turn the errors a user can mend into their message and exit code 1; `debug` keeps the traceback."""
     try:
         yield
+        sys.stdout.flush()  # here rather than at exit, so that a failure is told as any other
     except KeyboardInterrupt:
         sys.exit("interrupted: the same command goes on where this one stopped")
+    except BrokenPipeError:
+        # Whoever reads, `head` for one, has seen enough; what is left to print goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (ValueError, OSError, SafetensorError) as error:
         if debug:
             raise

@@ -31,13 +31,25 @@ def load(path: Path = PARAMS_FILE, overrides: Iterable[str] = ()) -> Params:
 def read_yaml(path: Path) -> Any:
     """What a YAML file holds; ValueError names the file where it is not UTF-8 or not YAML."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
         ) from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one section, as YAML and DVC do; PyYAML takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := [key for place, key in enumerate(keys) if key.value in {k.value for k in keys[:place]}]:
+            raise yaml.MarkedYAMLError(
+                problem=f"the key {twice[0].value} stands twice", problem_mark=twice[0].start_mark
+            )
+        return super().construct_mapping(node, deep)
 
 
 def parse(tree: Mapping[str, Any]) -> Params:
@@ -147,7 +159,7 @@ def _explain(problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key; {_nearest(key)}"
-    return f"{_user_key(problem['loc'])}: {problem['input']!r} is refused: {problem['msg'].lower()}"
+    return f"{_user_key(problem['loc']) or key}: {problem['input']!r} is refused: {problem['msg'].lower()}"
 
 
 def _user_key(loc: tuple[Any, ...]) -> str:

@@ -29,7 +29,7 @@ RESIZED = 256 / 224
 # Its temporal encoder: 12 heads of 64 features, 9 frames on each side.
 HEAD_WIDTH, OTHER_HEADS, WINDOW = 64, 4, 18
 # Means and deviations are of colours 0 to 1, or 0 to 255.
-LARGEST_COLOUR = 256
+LARGEST_COLOUR, SMALLEST_DEVIATION = 256, 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +232,7 @@ def _colours(found: ReleaseFile) -> tuple[Sequence[float], Sequence[float]]:
         and all(type(number) in (int, float) and abs(number) < LARGEST_COLOUR for number in numbers)
         for numbers in said
     )
-    return (said[0], said[1]) if whole and min(said[1]) > 0 else (release.MEAN, release.STD)
+    return (said[0], said[1]) if whole and min(said[1]) > SMALLEST_DEVIATION else (release.MEAN, release.STD)
 
 
 def _provenance(found: ReleaseFile) -> list[str]:

@@ -30,14 +30,22 @@ CHUNK = 64
 class Prediction:
     """Classes of one video, the most probable first, with probabilities 0 to 1.
 
-    `frames` went through the model, out of `seconds` of video; `note` says where the file is damaged.
+    `frames` went through the model, `different` of them, out of `seconds` of video; `note` says where the file is
+    damaged.
     """
 
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
     frames: int
+    different: int
     seconds: float
     note: str = ""
+
+    @property
+    def extent(self) -> str:
+        """How much the model was shown, in words."""
+        copies = f" ({self.different} different)" if self.different < self.frames else ""
+        return f"{self.frames} frames{copies} of {round(self.seconds, 3):.10g} s"
 
     def top(self, count: int) -> dict[str, float]:
         """The `count` most probable classes and their probabilities, in that order."""
@@ -100,6 +108,7 @@ class Predictor:
             labels=tuple(self.card.classes[number] for number in order),
             probabilities=tuple(float(probabilities[number]) for number in order),
             frames=len(watched.indices),
+            different=len(np.unique(watched.indices)),
             seconds=outcome.seconds,
             note="" if outcome.status is decoding.Status.OK else f"{outcome.status}: {outcome.reason}",
         )

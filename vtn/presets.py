@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError, field_validator
 
 from vtn import config, params_text, study
@@ -111,9 +110,7 @@ def _publish(path: Path, text: str) -> None:
 
 def _read(path: Path) -> Preset:
     try:
-        return Preset.model_validate(yaml.safe_load(path.read_text()))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        return Preset.model_validate(config.read_yaml(path))
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg'].lower()}" for item in error.errors()]
         raise ValueError(f"{path}: {'; '.join(problems)}") from None

@@ -1,6 +1,6 @@
 """One schema for ablation tables and sweeps: a base, then explicit rows or a space to search."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -109,6 +109,18 @@ class Study(Section):
             raise ValueError(f"report: the picture is drawn of {' and '.join(absent)} too; add it")
         return self
 
+    def yielding_to(self, keys: Collection[str]) -> "Study":
+        """A copy whose base leaves alone the dotted keys that somebody asked for, sections included.
+
+        Raises ValueError for a key that is searched.
+        """
+        if searched := [key for key in self.space if _covered(key, keys)]:
+            raise ValueError(
+                f"-S {searched[0]}: the study searches it; override another key, or edit the study's space"
+            )
+        base = {key: value for key, value in config.flatten(self.base).items() if not _covered(key, keys)}
+        return self.model_copy(update={"base": base})
+
     @property
     def cost(self) -> str:
         """What the picture sets top-1 against: the first cost among the objectives, else the latency of a video."""
@@ -134,6 +146,11 @@ def load(name: str, directory: Path) -> Study:
             for problem in error.errors()
         ]
         raise ValueError(f"{path}: {'; '.join(problems)}") from None
+
+
+def _covered(key: str, keys: Collection[str]) -> bool:
+    """Whether a dotted key or a section that it lies in is among `keys`."""
+    return any(f"{key}.".startswith(f"{other}.") for other in keys)
 
 
 def check_rows(params: Params, study: Study, *, file: Path) -> None:

@@ -44,6 +44,10 @@ def test_parquet_reads_as_text_with_gaps_as_blanks(tmp_path):
     ("content", "message"),
     [
         (b"video,labels\na,x\n", r"column 'label' is missing; rename 'labels'"),
+        (b"video,label,Split\na,x,test\n", r"column 'split' is missing; rename 'Split'"),
+        (b"video,label,GROUP \na,x,p\n", r"column 'group' is missing; rename 'GROUP '"),
+        (b"video,label,splits\na,x,test\n", r"column 'split' is missing; rename 'splits'"),
+        (b"video,label,label\na,x,y\n", r"column 'label' is there twice; keep one"),
         (b"video;label\na;x\n", "columns are parted by ';'; save them with commas"),
         (b"video\tlabel\na\tx\n", r"columns are parted by '\\t'; save them with commas"),
         (b"video,label\na.mp4,walk,\nb.mp4,run,\n", "rows have more cells than the first line; .* line ends"),
@@ -96,6 +100,14 @@ def test_check_reports_every_problem_at_once_with_videos():
     assert "split: 'Train' for 0000.mp4 is none of train, val, test" in message
     assert "'y' has no training video, only 0003.mp4" in message
     assert "'z' has no training video, only 0004.mp4" in message
+
+
+@pytest.mark.parametrize("column", ["video", "label"])
+def test_check_refuses_names_that_would_break_a_line(column):
+    frame = table(["x", "y"], splits=["train", "train"])
+    frame.loc[1, column] = "a\rb"
+    with pytest.raises(ValueError, match=rf"{column}: 'a\\rb' holds control characters; rename it"):
+        annotations.check(frame)
 
 
 def test_check_refuses_a_single_class_and_names_few_of_many_videos():

@@ -31,7 +31,8 @@ class Bright(nn.Module):
     """A temporal part by hand: the clip is the brightest frame's first feature, and CLS looks at nothing else."""
 
     def forward(self, features, positions, mask):
-        return features[:, :, :1].masked_fill(~mask[..., None], 0).amax(dim=1)
+        real = torch.ones(features.shape[:2], dtype=torch.bool) if mask is None else mask
+        return features[:, :, :1].masked_fill(~real[..., None], 0).amax(dim=1)
 
 
 def bright(at, frames=40):

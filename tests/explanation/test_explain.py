@@ -44,7 +44,9 @@ def test_frames_that_the_model_is_shown_again_and_again_count_once(tmp_path, fra
     assert found.prediction.frames == 250 and found.seconds.shape == (different,)
     assert (np.diff(found.seconds) > 0).all()
     assert found.weights.sum(axis=-1) + found.itself == pytest.approx(1)
-    assert found.extent == f"250 frames ({different} different) of {found.prediction.seconds:.3g} s"
+    assert (
+        found.prediction.extent == f"250 frames ({different} different) of {found.prediction.seconds:.3g} s"
+    )
     assert len(found.moments) <= different
     page.draw(found, path=tmp_path / "page.png")
 

@@ -19,7 +19,7 @@ def explanation(frames, *, layers=2, heads=3, label="run", video="clip.avi"):
     return Explanation(
         video=video,
         model="models/vtn: test_resnet",
-        prediction=Prediction((label, "walk"), (0.9, 0.1), frames, frames / 8),
+        prediction=Prediction((label, "walk"), (0.9, 0.1), frames, frames, frames / 8),
         seconds=seconds,
         weights=weights,
         itself=tokens[..., 0],

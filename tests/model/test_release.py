@@ -110,7 +110,11 @@ def test_what_does_not_fit_is_named(state, change, message):
 
 @pytest.mark.parametrize(
     ("heads", "window", "message"),
-    [(5, 4, "num_heads: 5 does not divide"), (4, (4,), "1 windows for the 2 layers"), (4, 3, "must be even")],
+    [
+        (5, 4, r"num_heads \(--heads\): 5 does not divide"),
+        (4, (4,), "1 windows for the 2 layers"),
+        (4, 3, "must be even"),
+    ],
 )
 def test_impossible_heads_and_windows_are_refused(state, heads, window, message):
     with pytest.raises(ValueError, match=message):

@@ -1,6 +1,7 @@
 """The table of labelled videos: read, check, divide into splits, write."""
 
 import difflib
+import unicodedata
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -79,7 +80,7 @@ def class_names(frame: pd.DataFrame) -> list[str]:
 
 def check(frame: pd.DataFrame) -> None:
     """Raises ValueError with every reason why no model can be trained on this table."""
-    problems = []
+    problems = _broken_names(frame)
     if (unnamed := (frame["video"].str.strip() == "").sum()) > 0:
         problems.append(f"video: empty in {unnamed} row(s); name the file")
     if (twice := frame["video"].duplicated()).any():
@@ -104,6 +105,19 @@ def check(frame: pd.DataFrame) -> None:
         raise ValueError(
             "\n".join([f"annotations: {len(problems)} problem(s)", *(f"  {p}" for p in problems)])
         )
+
+
+def _broken_names(frame: pd.DataFrame) -> list[str]:
+    """The problems of names with line ends and the like, which would break a line of a table or a message."""
+    odd = {
+        column: [name for name in frame[column] if any(unicodedata.category(mark) == "Cc" for mark in name)]
+        for column in REQUIRED
+    }
+    return [
+        f"{column}: {names[0]!r} holds control characters; rename it"
+        for column, names in odd.items()
+        if names
+    ]
 
 
 def _parted_groups(frame: pd.DataFrame) -> list[str]:
@@ -187,10 +201,15 @@ def _require_columns(frame: pd.DataFrame, path: Path) -> None:
     found = [str(name) for name in frame.columns]
     if len(found) == 1 and (mark := next((mark for mark in ";\t|" if mark in found[0]), None)):
         raise ValueError(f"annotations {path}: the columns are parted by {mark!r}; save them with commas")
-    for name in REQUIRED:
-        if name not in found:
-            close = difflib.get_close_matches(name, found, n=1, cutoff=0.5)
-            remedy = f"rename {close[0]!r}" if close else f"found: {', '.join(found) or 'none'}"
+    if twice := [name for name in COLUMNS if f"{name}.1" in found]:  # as pandas calls the second one
+        raise ValueError(f"annotations {path}: column {twice[0]!r} is there twice; keep one")
+    spelt = {name.strip().casefold(): name for name in found if name not in COLUMNS}
+    for name in COLUMNS:
+        if name in found:
+            continue
+        close = difflib.get_close_matches(name, spelt, n=1, cutoff=0.5 if name in REQUIRED else 0.8)
+        remedy = f"rename {spelt[close[0]]!r}" if close else f"found: {', '.join(found) or 'none'}"
+        if close or name in REQUIRED:
             raise ValueError(f"annotations {path}: column {name!r} is missing; {remedy}")
 
 

@@ -196,7 +196,8 @@ def probabilities(model: VTN, shown: Shown, kept: NDArray[np.bool_]) -> Weights:
     batch = max(1, BUDGET // longest)
     for start in range(0, len(kept), batch):
         rows = torch.from_numpy(order[start : start + batch]).to(shown.features.device)  # (M', S')
-        mask = torch.from_numpy(real[start : start + batch]).to(shown.features.device)
+        own = torch.from_numpy(real[start : start + batch]).to(shown.features.device)
+        mask = None if bool(own.all()) else own  # without one, attention needs less memory
         clip = model.encode_time(shown.features[0, rows], shown.positions[0, rows], mask)  # (M', E)
         found.append(model.classify(clip).double().softmax(dim=-1).cpu().numpy())
     return np.concatenate(found)

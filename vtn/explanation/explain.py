@@ -58,13 +58,6 @@ class Explanation:
         return evenly_spread(self.seconds)
 
     @property
-    def extent(self) -> str:
-        """How much the model was shown, in words."""
-        shown, different = self.prediction.frames, len(self.seconds)
-        copies = f" ({different} different)" if different < shown else ""
-        return f"{shown} frames{copies} of {self.prediction.seconds:.3g} s"
-
-    @property
     def words(self) -> tuple[str, ...]:
         """What the deletion check says, or why there is none."""
         if self.deletion is None:

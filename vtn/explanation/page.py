@@ -80,7 +80,7 @@ def _title(axes: Axes, found: Explanation) -> None:
     figures.heading(
         axes,
         f"{label} {probability:.2f}",
-        f"{found.video} · {found.extent}{then}{note}",
+        f"{found.video} · {prediction.extent}{then}{note}",
         found.model,
     )
 

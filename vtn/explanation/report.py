@@ -50,7 +50,7 @@ def _answer(found: Explanation) -> dict[str, object]:
         "label": prediction.labels[0],
         "probability": prediction.probabilities[0],
         "frames": prediction.frames,
-        "different_frames": len(found.seconds),
+        "different_frames": prediction.different,
         "seconds": round(prediction.seconds, 3),
         "note": prediction.note,
         "moments": [
@@ -85,7 +85,7 @@ def _lines(video: Path, out: Path, found: Explanation) -> str:
     )
     return "\n".join(
         [
-            f"{video} ({found.extent}{note})",
+            f"{video} ({prediction.extent}{note})",
             f"  {prediction.labels[0]}  {prediction.probabilities[0]:.1%}",
             f"  highest weights at {weights}",
             *(f"  {line}" for line in found.words),

@@ -23,6 +23,7 @@ __all__ = ["Card", "check_classes", "check_fits", "describe", "from_release", "l
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
+REMEDY = "train or import it again (`dvc repro train`, `vtn import-checkpoint`)"
 
 
 class Card(Section):
@@ -102,9 +103,7 @@ def load(directory: Path, *, device: str | torch.device = "cpu") -> tuple[VTN, C
     card = read_card(directory)
     weights = directory / WEIGHTS
     if not weights.is_file() or _sha256(weights) != card.sha256:
-        raise ValueError(
-            f"{weights} is missing, cut short or not the file that {CARD} describes; run `dvc repro train` again"
-        )
+        raise ValueError(f"{weights} is missing, cut short or not the file that {CARD} describes; {REMEDY}")
     # The weights are here: neither the network nor the backbone's first weights are asked again.
     backbone = card.model.backbone.model_copy(update={"pretrained": False, "weights": None})
     config = card.model.model_copy(update={"backbone": backbone})
@@ -136,7 +135,7 @@ def read_card(directory: Path) -> Card:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"]) or "the file"
         raise ValueError(
-            f"{path} is not the card of a VTN checkpoint: {key}: {problem['msg'].lower()}; run `dvc repro train`"
+            f"{path} is not the card of a VTN checkpoint: {key}: {problem['msg'].lower()}; {REMEDY}"
         ) from None
 
 

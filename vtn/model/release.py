@@ -127,14 +127,16 @@ def sizes(
         raise ValueError("not a VTN of the release: it has fewer than 4 positions")
     width = state["cls_token"].shape[-1]
     if num_heads < 1 or width % num_heads:
-        raise ValueError(f"num_heads: {num_heads} does not divide the width {width} of the checkpoint")
+        raise ValueError(
+            f"num_heads (--heads): {num_heads} does not divide the width {width} of the checkpoint"
+        )
     windows = [attention_window] * layers if isinstance(attention_window, int) else list(attention_window)
     if len(windows) != layers:
         raise ValueError(
-            f"attention_window: {len(windows)} windows for the {layers} layers of the checkpoint"
+            f"attention_window (--window): {len(windows)} windows for the {layers} layers of the checkpoint"
         )
     if any(window < 2 or window % 2 for window in windows):
-        raise ValueError(f"attention_window: {attention_window} must be even and at least 2")
+        raise ValueError(f"attention_window (--window): {attention_window} must be even and at least 2")
     temporal = TemporalConfig(
         layers=layers,
         heads=num_heads,

@@ -130,9 +130,13 @@ def test_links_that_would_lose_videos_are_refused(tmp_path):
         with pytest.raises(ValueError, match=rf"{link.name} is a link to a folder, in which DVC would"):
             list_folder(folder)
         link.unlink()
-    (folder / "run" / "d.mp4").symlink_to(tmp_path / "absent.mp4")
-    with pytest.raises(ValueError, match=r"run/d\.mp4 is a link to nothing; mend or remove it"):
-        list_folder(folder)
+    for link in (folder / "run" / "d.mp4", folder / "jump"):
+        link.symlink_to(tmp_path / "absent")
+        with pytest.raises(ValueError, match=rf"{link.name} is a link to nothing; mend or remove it"):
+            list_folder(folder)
+        link.unlink()
+    (folder / ".#lock").symlink_to(tmp_path / "absent")
+    assert len(list_folder(folder)) == 3
 
 
 def test_too_few_videos_for_a_holdout_name_the_share(tmp_path):

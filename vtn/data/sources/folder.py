@@ -86,8 +86,10 @@ def _on_disk(folder: Path, name: str) -> str:
 
 
 def _from_sub_folders(folder: Path) -> pd.DataFrame:
-    entries = sorted(folder.iterdir())
-    classes = [entry for entry in entries if entry.is_dir() and _is_class(entry)]
+    entries = sorted(entry for entry in folder.iterdir() if _is_shown(entry))
+    for entry in entries:
+        _refuse_dead_link(entry)
+    classes = [entry for entry in entries if entry.is_dir()]
     stray = [entry.name for entry in entries if entry.is_file() and is_video(entry)]
     if not classes:
         holds = f"{len(stray)} videos but no labels" if stray else "no videos"
@@ -105,8 +107,8 @@ def _from_sub_folders(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["video", "label"])
 
 
-def _is_class(entry: Path) -> bool:
-    """Hidden folders and the one that macOS adds to archives hold no class."""
+def _is_shown(entry: Path) -> bool:
+    """Hidden files and folders are the system's, as is the folder that macOS adds to archives."""
     return not entry.name.startswith(".") and entry.name != "__MACOSX"
 
 
@@ -132,13 +134,15 @@ def _videos(class_folder: Path, files: list[Path]) -> list[str]:
             f"{' '.join(EXTENSIONS)})"
         )
     for name in found:
-        if not class_folder.parent.joinpath(name).exists():
-            raise ValueError(
-                f"dataset.folder: {class_folder.parent / name} is a link to nothing; mend or remove it"
-            )
+        _refuse_dead_link(class_folder.parent / name)
         if any("\udc80" <= character <= "\udcff" for character in name):  # how Python reads foreign bytes
             raise ValueError(f"dataset.folder: the file name {os.fsencode(name)!r} is not UTF-8; rename it")
     return sorted(found)
+
+
+def _refuse_dead_link(path: Path) -> None:
+    if not path.exists():
+        raise ValueError(f"dataset.folder: {path} is a link to nothing; mend or remove it")
 
 
 def _tell_left_out(folder: Path, files: list[Path]) -> None:
