@@ -24,8 +24,8 @@ def _try_model(params: Params) -> None:
     from vtn.model.vtn import build
     from vtn.training.optimiser import build_optimizer
 
-    any_number = 2
-    build_optimizer(build(params.model, num_classes=any_number, crop=params.clip.crop), params.train)
+    model = build(params.model, num_classes=2, crop=params.clip.crop)  # whatever the classes are
+    build_optimizer(model, params.train)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,14 @@ from vtn import config
 from vtn.sections import Params, Section
 
 # What `experiment.run` measures of a row, beside its seed and protocol: all that can be reported or searched for.
-COSTS = (
+SPEED_AND_SIZE = (
     *("latency_ms_p50", "latency_ms_p95", "latency_ms_spread", "backbone_ms_p50", "over_backbone"),
     *("clips_per_second", "frames_per_second", "peak_memory_mb", "parameters", "gmacs"),
     *("train_seconds", "epochs"),
 )
 NUMBERS = (
     *("top1", "top5", "coverage", "top1_missing_as_wrong", "calibration_error", "nll", "videos", "annotated"),
-    *COSTS,
+    *SPEED_AND_SIZE,
 )
 
 
@@ -124,7 +124,7 @@ class Study(Section):
     @property
     def cost(self) -> str:
         """What the picture sets top-1 against: the first cost among the objectives, else the latency of a video."""
-        return next((name for name in self.objectives if name in COSTS), "latency_ms_p50")
+        return next((name for name in self.objectives if name in SPEED_AND_SIZE), "latency_ms_p50")
 
     @property
     def is_grid(self) -> bool:
