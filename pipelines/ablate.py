@@ -1,6 +1,7 @@
 """Stage ablate@TABLE: pipelines/ablations/TABLE.yaml -> reports/ablations/TABLE.csv, .png and run records."""
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -18,10 +19,10 @@ REPORTS = Path("reports/ablations")
 WORK = Path("work/ablate")
 
 
-def ablate(params: Params, table: str) -> None:
+def ablate(params: Params, table: str, *, asked: Collection[str] = ()) -> None:
     """Fill one ablation table: train, evaluate and measure each row, and compare it with the first."""
-    wanted = study.load(table, TABLES)
-    params = config.for_ablation(params)
+    wanted = study.load(table, TABLES).yielding_to(asked)
+    params = config.for_ablation(params, asked=asked)
     study.check_rows(params, wanted, file=TABLES / f"{table}.yaml")
     rows = [(row, study.row_params(params, wanted, row.set, row=row.name)) for row in wanted.rows]
     corpus = Corpus.open()
@@ -73,4 +74,4 @@ def _publish(results: pd.DataFrame, wanted: study.Study, table: str, rows_direct
 
 
 if __name__ == "__main__":
-    run_stage(ablate, "table")
+    run_stage(ablate, "table", tell_asked=True)

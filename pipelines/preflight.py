@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from vtn import config
+from vtn import config, identity
 from vtn.command import run_stage
 from vtn.sections import Params
 
 TABLES = Path("pipelines/ablations")
+TRAINED = Path("reports/train")
 
 
 def preflight(params: Params) -> None:
@@ -16,7 +17,16 @@ def preflight(params: Params) -> None:
         from vtn.data.sources import folder
 
         folder.list_folder(params.dataset.folder, params.dataset.annotations)
-    _try_model(params)
+    if not _trained_before(params):
+        _try_model(params)
+
+
+def _trained_before(params: Params) -> bool:
+    """Whether the last training was of this model by this recipe: what it needed may be gone since, unmissed."""
+    if not (TRAINED / identity.RUN_FILE).is_file():
+        return False
+    trained, now = identity.read(TRAINED)["params"], params.model_dump(mode="json")
+    return all(trained.get(section) == now[section] for section in ("model", "train"))
 
 
 def _try_model(params: Params) -> None:

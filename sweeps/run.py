@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from vtn import config, experiment, keys, runs, study
-from vtn.command import add_debug, add_params, explained
+from vtn.command import add_debug, add_params, asked_keys, explained
 from vtn.data.corpus import Corpus
 from vtn.evaluation import plots
 from vtn.sections import Params
@@ -126,8 +126,8 @@ def main() -> None:
     add_debug(parser)
     options = parser.parse_args()
     with explained(debug=options.debug):
-        asked = [config.parse_assignment(text)[0] for text in options.overrides]
-        sweep(config.load(options.params, options.overrides), options.study, asked=asked)
+        params = config.load(options.params, options.overrides)
+        sweep(params, options.study, asked=asked_keys(options.overrides))
 
 
 if __name__ == "__main__":

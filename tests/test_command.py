@@ -1,7 +1,5 @@
 import argparse
 import errno
-import subprocess
-import sys
 
 import pytest
 from safetensors import SafetensorError
@@ -51,20 +49,6 @@ def test_an_error_of_the_user_becomes_one_message_and_exit_code_1(error):
 def test_a_full_disk_comes_with_its_remedy(error):
     with pytest.raises(SystemExit, match="make room and run the same command again"), explained(debug=False):
         raise error
-
-
-def test_a_reader_that_has_seen_enough_is_no_error():
-    code = (
-        "import sys; from vtn.command import explained\nwith explained(debug=False):\n"
-        " sys.stdin.read(); print('a')"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as child:
-        child.stdout.close()
-        child.stdin.close()
-        assert child.stderr.read() == b""
-    assert child.returncode == 1
 
 
 def test_debug_keeps_the_traceback():

@@ -213,6 +213,10 @@ def test_the_recipe_of_ablations_is_named_by_its_own_keys():
     with pytest.raises(ValueError, match=r"train\.warmup_epochs: 3 must stay below ablate\.epochs: 2;"):
         config.for_ablation(params)
     assert config.for_ablation(Params()).train.learning_rate == Params().ablate.learning_rate
+    with pytest.raises(
+        ValueError, match=r"-S train\.epochs: rows of ablations follow ablate\.epochs; override"
+    ):
+        config.for_ablation(Params(), asked=["seed", "train.epochs"])
 
 
 def test_a_table_without_its_file_is_refused_with_the_known_names(tmp_path):

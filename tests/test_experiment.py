@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -118,6 +119,17 @@ def test_a_frozen_backbone_reads_features_unless_frames_are_augmented(corpus, tm
     assert experiment.prepare(params(**frozen), corpus).on_features
     assert not experiment.prepare(params(**frozen, train__augment__horizontal_flip=0.5), corpus).on_features
     assert not experiment.prepare(params(), corpus).on_features
+
+
+def test_features_of_another_network_are_not_taken_for_its_own(corpus, tmp_path):
+    weights = tmp_path / "weights.pth"
+    torch.save(backbone().network.state_dict(), weights)
+    frozen = {"model__backbone__weights": str(weights), "model__backbone__frozen": True}
+    plain = experiment.prepare(params(**frozen), corpus)
+    other = experiment.prepare(params(**frozen, model__backbone__options={"act_layer": "gelu"}), corpus)
+    assert plain.backbone.fingerprint() == other.backbone.fingerprint(), "an activation has no weights"
+    video = corpus.labelled("val").videos[0]
+    assert not np.allclose(plain.source.read(video, [0]), other.source.read(video, [0]))
 
 
 def test_frames_of_another_recipe_are_refused(corpus):

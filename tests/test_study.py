@@ -158,7 +158,15 @@ def test_what_is_asked_for_counts_more_than_the_base(params):
         (["evaluate", "train.epoch"], {"train.epochs"}),
     ):
         assert set(wanted.yielding_to(asked).base) == kept
-    with pytest.raises(ValueError, match=r"-S clip\.frames: the study searches it; override another key"):
+    for asked in ("clip.frames", "clip"):
+        with pytest.raises(
+            ValueError, match=rf"-S {asked}: the points of 't' differ in it; override another"
+        ):
+            wanted.yielding_to(["seed", asked])
+    with pytest.raises(ValueError, match=r"-S model\.temporal\.layers: the points of 't' differ in it"):
+        Study(**TABLE).yielding_to(["model.temporal.layers"])
+    wanted = Study(**{**SWEEP, "space": {"clip": [{"frames": 2}, {"frames": 4}]}})
+    with pytest.raises(ValueError, match=r"-S clip\.frames: the points of 't' differ in it"):
         wanted.yielding_to(["clip.frames"])
 
 

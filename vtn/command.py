@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,13 +20,8 @@ def explained(*, debug: bool) -> Iterator[None]:
     """Turn the errors a user can mend into their message and exit code 1; `debug` keeps the traceback."""
     try:
         yield
-        sys.stdout.flush()  # here rather than at exit, so that a failure is told as any other
     except KeyboardInterrupt:
         sys.exit("interrupted: the same command goes on where this one stopped")
-    except BrokenPipeError:
-        # Whoever reads, `head` for one, has seen enough; what is left to print goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except (ValueError, OSError, SafetensorError) as error:
         if debug:
             raise
@@ -61,11 +56,12 @@ def add_params(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_stage(main: Callable[..., None], *arguments: str) -> None:
+def run_stage(main: Callable[..., None], *arguments: str, tell_asked: bool = False) -> None:
     """Run one pipeline stage on params.yaml; `main`'s docstring is the help text.
 
-    `main` takes the params, then the text of each positional argument named in `arguments`. A stage outlives a
-    `dvc repro` that is killed alone; the next one waits for it, since both would write the same files.
+    `main` takes the params, then the text of each positional argument named in `arguments`, and with
+    `tell_asked` as `asked` the dotted keys that -S overrides. A stage outlives a `dvc repro` that is killed alone;
+    the next one waits for it, since both would write the same files.
     """
     parser = argparse.ArgumentParser(description=main.__doc__)
     for name in arguments:
@@ -75,8 +71,14 @@ def run_stage(main: Callable[..., None], *arguments: str) -> None:
     options = parser.parse_args()
     with explained(debug=options.debug):
         params = config.load(options.params, options.overrides)
+        further = {"asked": asked_keys(options.overrides)} if tell_asked else {}
         with _alone(main.__name__):
-            main(params, *(getattr(options, name) for name in arguments))
+            main(params, *(getattr(options, name) for name in arguments), **further)
+
+
+def asked_keys(overrides: Iterable[str]) -> list[str]:
+    """The dotted keys of -S options."""
+    return [config.parse_assignment(text)[0] for text in overrides]
 
 
 @contextmanager

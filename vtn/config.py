@@ -2,7 +2,7 @@
 
 import difflib
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
@@ -43,13 +43,14 @@ def read_yaml(path: Path) -> Any:
 class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice in one section, as YAML and DVC do; PyYAML takes the last."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if twice := [key for place, key in enumerate(keys) if key.value in {k.value for k in keys[:place]}]:
             raise yaml.MarkedYAMLError(
                 problem=f"the key {twice[0].value} stands twice", problem_mark=twice[0].start_mark
             )
-        return super().construct_mapping(node, deep)
+        return node
 
 
 def parse(tree: Mapping[str, Any]) -> Params:
@@ -68,9 +69,14 @@ def with_overrides(params: Params, overrides: Mapping[str, Any]) -> Params:
     return parse(override(params.model_dump(mode="json"), overrides))
 
 
-def for_ablation(params: Params) -> Params:
-    """A copy of `params` with the recipe of ablation rows; ValueError names its keys as they are written."""
+def for_ablation(params: Params, *, asked: Collection[str] = ()) -> Params:
+    """A copy of `params` with the recipe of ablation rows; ValueError names its keys as they are written.
+
+    So it does where one of the training's own keys was `asked` for, which would change nothing.
+    """
     recipe = params.ablate.model_dump(include={"epochs", "batch_size", "learning_rate"})
+    if idle := [key for key in recipe if f"train.{key}" in asked]:
+        raise ValueError(f"-S train.{idle[0]}: rows of ablations follow ablate.{idle[0]}; override that")
     try:
         return with_overrides(params, {f"train.{key}": value for key, value in recipe.items()})
     except ValueError as error:

@@ -261,7 +261,7 @@ def _accuracy(predictions: Predictions, corpus: Corpus, split: str) -> dict[str,
 
 
 def _features(params: Params, corpus: Corpus, backbone: Backbone) -> Source:
-    chosen = device.choose(params.machine)
+    chosen, known = device.choose(params.machine), params.model.backbone
     backbone.to(chosen).eval()
     normalise = preparation(backbone.normalise)
 
@@ -278,7 +278,8 @@ def _features(params: Params, corpus: Corpus, backbone: Backbone) -> Source:
         encode,
         crop=params.clip.crop,
         identity={
-            "backbone": f"{params.model.backbone.name} {backbone.fingerprint()}",
+            # An activation, which options may name, has no weights.
+            "backbone": [known.name, known.options, backbone.fingerprint()],
             "timm": metadata.version("timm"),
             "device": f"{chosen.type} {torch.get_float32_matmul_precision()}",
             "frames": corpus.store.fingerprint,
@@ -288,7 +289,7 @@ def _features(params: Params, corpus: Corpus, backbone: Backbone) -> Source:
 
 
 def _never_changes(params: Params) -> bool:
-    """Whether a frame's features are the same at every step, so that they can stand in for it."""
+    """Whether features may be computed once: backbone and input stay, and the centre stands for all crops."""
     plain = type(params.train.augment)()
     pixels_rest = params.train.augment == plain and params.clip.crop == params.decode.short_side
     return params.model.backbone.frozen and pixels_rest

@@ -112,11 +112,12 @@ class Study(Section):
     def yielding_to(self, keys: Collection[str]) -> "Study":
         """A copy whose base leaves alone the dotted keys that somebody asked for, sections included.
 
-        Raises ValueError for a key that is searched.
+        Raises ValueError for a key that is searched or that a row sets.
         """
-        if searched := [key for key in self.space if _covered(key, keys)]:
+        own = {*self.space, *(key for row in self.rows for key in config.flatten(row.set))}
+        if bad := sorted(key for key in keys if any(_covered(key, [o]) or _covered(o, [key]) for o in own)):
             raise ValueError(
-                f"-S {searched[0]}: the study searches it; override another key, or edit the study's space"
+                f"-S {bad[0]}: the points of {self.title!r} differ in it; override another key, or edit the file"
             )
         base = {key: value for key, value in config.flatten(self.base).items() if not _covered(key, keys)}
         return self.model_copy(update={"base": base})

@@ -95,6 +95,12 @@ def test_a_whole_video_is_read_from_first_to_last_frame_at_the_rate():
     assert sampling.whole_video(steady(51), rate=5, max_frames=250).tolist() == list(range(0, 51, 5))
 
 
+@pytest.mark.parametrize("fps", [24, 30, 60, 30 / 1.001])
+def test_times_rounded_to_milliseconds_lose_no_frame(fps):
+    times = steady(300, fps).round(3)
+    assert sampling.whole_video(times, rate=fps, max_frames=1000).tolist() == list(range(300))
+
+
 def test_the_frame_rate_of_the_file_hardly_changes_what_is_seen_of_a_whole_video():
     seen = {
         fps: steady(3 * fps, fps)[sampling.whole_video(steady(3 * fps, fps), rate=4, max_frames=250)]

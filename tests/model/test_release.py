@@ -98,6 +98,10 @@ def test_a_plain_vit_is_told_by_its_tensors():
             lambda state: state.update({"mlp_head.4.weight": torch.zeros(5, 3)}),
             r"of another shape mlp_head.4.weight \(5, 3\) instead of \(5, 16\)",
         ),
+        (
+            lambda state: state.update(cls_token=state["cls_token"].long()),
+            r"of another kind cls_token torch\.int64",
+        ),
         (lambda state: state.update(cls_token=torch.tensor(0.0)), r"cls_token has the shape \(\)"),
         (lambda state: state.pop("cls_token"), "not a VTN of the release: it has no cls_token"),
     ],

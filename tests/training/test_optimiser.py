@@ -46,10 +46,10 @@ def test_cosine_falls_to_nothing():
 
 def test_step_falls_at_its_epochs():
     found = rates(recipe(schedule="step", decay_epochs=(5, 8), decay_rate=0.1))
-    first, second = 5 * PER_EPOCH - 1, 8 * PER_EPOCH - 1  # timm falls at the last update before a milestone
-    assert found[2 * PER_EPOCH : first] == pytest.approx([RATE] * (3 * PER_EPOCH - 1))
+    first, second = 5 * PER_EPOCH, 8 * PER_EPOCH
+    assert found[2 * PER_EPOCH : first] == pytest.approx([RATE] * 3 * PER_EPOCH)
     assert found[first:second] == pytest.approx([RATE / 10] * 3 * PER_EPOCH)
-    assert found[second:] == pytest.approx([RATE / 100] * (2 * PER_EPOCH + 1))
+    assert found[second:] == pytest.approx([RATE / 100] * 2 * PER_EPOCH)
 
 
 def test_constant_stays_and_knows_no_warm_up():

@@ -61,12 +61,12 @@ def cached_features(
     encode: Encode,
     *,
     crop: int,
-    identity: Mapping[str, str],
+    identity: Mapping[str, Any],
     directory: Path,
 ) -> FeatureStore:
     """The features of all frames of `videos`, read from `directory` or computed into it.
 
-    `identity` names, by hash, all that the features depend on besides `crop` and the videos.
+    `identity` names, as JSON or by hash, all that the features depend on besides `crop` and the videos.
     """
     described = json.dumps({"crop": crop, "videos": list(videos), **identity}, sort_keys=True)
     cache = directory / hashlib.sha256(described.encode()).hexdigest()[:16]

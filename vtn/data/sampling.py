@@ -58,8 +58,8 @@ def even_clips(times: Times, *, frames: int, seconds: float, clips: int) -> list
 
 def whole_video(times: Times, *, rate: float, max_frames: int) -> Indices:
     """`rate` frames a second from first to last; above `max_frames`, that many evenly spread."""
-    last = times[-1]
-    wanted = int(np.floor(last * rate + 1e-6)) + 1
+    last = float(times[-1])
+    wanted = int(np.floor((last + reference_sampling.ROUNDING_SECONDS) * rate)) + 1
     targets = np.arange(wanted) / rate if wanted <= max_frames else np.linspace(0.0, last, max_frames)
     return _nearest(times, targets)
 

@@ -60,6 +60,8 @@ class Attention(nn.Module):
 
     def frames(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend for the frames alone, (B, T, D)."""
+        if self.kind == "uniform" and not (self.training and self.dropout):
+            return self._alike(hidden, mask).expand(-1, hidden.shape[1] - 1, -1)
         query, key = self._local(hidden)
         frames = local_attention(
             query,
@@ -111,6 +113,13 @@ class Attention(nn.Module):
             blank = self._split(torch.zeros_like(hidden))
             return blank[:, :, 1:], blank
         return self._split(self.query(hidden[:, 1:])), self._split(self.key(hidden))
+
+    def _alike(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """What each frame gathers where all tokens weigh the same and none is dropped, (B, 1, D)."""
+        allowed = None if mask is None else with_cls(mask)[:, None]  # (B, 1, T+1)
+        weights = _softmax(hidden.new_zeros(len(hidden), 1, hidden.shape[1]), allowed)
+        gathered: Tensor = self.value(weights.to(hidden.dtype) @ hidden)
+        return gathered
 
     def _cls_scores(self, hidden: Tensor) -> Tensor:
         """Scaled scores of CLS against every token, (B, N, T+1)."""

@@ -61,7 +61,7 @@ class Backbone(nn.Module):
         return self.train()
 
     def fingerprint(self) -> str:
-        """sha256 of all that its features depend on: weights, statistics, colours."""
+        """sha256 of the numbers in it: weights, statistics, colours; two networks may share them all."""
         digest = hashlib.sha256()
         for name, tensor in {**self.state_dict(), "mean": self.mean, "std": self.std}.items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

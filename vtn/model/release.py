@@ -62,7 +62,7 @@ def from_release(
     Position ids may be raw frame numbers: they wrap as the release's do.
 
     Raises:
-        ValueError: keys that are missing, unexpected or of another shape, each named.
+        ValueError: keys that are missing, unexpected, or of another shape or kind, each named.
     """
     state = {name: tensor for name, tensor in state_dict.items() if name not in TOLERATED}
     config = sizes(state, num_heads=num_heads, attention_window=attention_window)
@@ -209,10 +209,16 @@ def _fill(model: VTN, state: Mapping[str, Tensor]) -> None:
         for name, tensor in own.items()
         if name in state and state[name].shape != tensor.shape
     ]
+    odd = [
+        f"{name} {state[name].dtype}"
+        for name, tensor in own.items()
+        if name in state and state[name].is_floating_point() != tensor.is_floating_point()
+    ]
     problems = {
         "missing": [name for name in names if name not in state],
         "unexpected": [name for name in state if name not in names],
         "of another shape": shapes,
+        "of another kind": odd,
     }
     if found := [f"{what} {_some(which)}" for what, which in problems.items() if which]:
         raise ValueError(f"the checkpoint does not fit the model: {'; '.join(found)}")

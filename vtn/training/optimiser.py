@@ -39,12 +39,14 @@ def build_optimizer(model: VTN, train: TrainConfig) -> Optimizer:
 def build_schedule(optimizer: Optimizer, train: TrainConfig, *, updates_per_epoch: int) -> Scheduler:
     """The schedule named by `train.schedule`, stepped by optimiser updates."""
     # A constant schedule is a stepwise one whose step lies beyond the last epoch.
-    milestones = list(train.decay_epochs) if train.schedule == "step" else [train.epochs + 1]
+    milestones = [*train.decay_epochs] if train.schedule == "step" else [train.epochs + 1]
+    # timm decays at the last update before a milestone; half an update later is the first one after it.
+    late = 0.5 / updates_per_epoch
     schedule, _ = create_scheduler_v2(
         optimizer,
         sched="cosine" if train.schedule == "cosine" else "multistep",
         num_epochs=train.epochs,
-        decay_milestones=milestones,
+        decay_milestones=[epoch + late for epoch in milestones],
         decay_rate=train.decay_rate,
         warmup_epochs=0 if train.schedule == "constant" else train.warmup_epochs,
         warmup_lr=train.learning_rate * 1e-2,
