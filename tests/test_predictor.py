@@ -112,7 +112,8 @@ def test_a_watched_video_shows_its_frames_until_it_is_let_go(predictor, tmp_path
 
 
 def test_one_frame_is_enough_for_an_answer(predictor, tmp_path):
-    assert predictor.predict(write_clip(tmp_path / "a.mp4", frames=1)).frames == 1
+    found = predictor.predict(write_clip(tmp_path / "a.mp4", frames=1))
+    assert (found.frames, found.different) == (1, 1) and found.extent.startswith("1 frame of ")
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ class Prediction:
     def extent(self) -> str:
         """How much the model was shown, in words."""
         copies = f" ({self.different} different)" if self.different < self.frames else ""
-        return f"{self.frames} frames{copies} of {round(self.seconds, 3):.10g} s"
+        return f"{self.frames} frame{'s' * (self.frames > 1)}{copies} of {round(self.seconds, 3):.10g} s"
 
     def top(self, count: int) -> dict[str, float]:
         """The `count` most probable classes and their probabilities, in that order."""
